@@ -1,0 +1,87 @@
+"""What a boot is made of: steps that can be described before they are done, and the machine they are done to.
+
+A phase turns configuration into a tuple of steps (pure, printable) and the runner in ``phases`` applies them. A step
+knows nothing of the policy for its failure beyond carrying it: the runner decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ocelot.config.structs import OnFailure
+from ocelot.linux.identity import Identity
+from ocelot.states import ExitStatus
+
+SYSROOT = "/sysroot"
+"""Where the new root is assembled, on the initramfs's own file system: below /run it could not take /run in."""
+
+RUNTIME = "/run/ocelot/runtime"
+"""The interpreter and everything it imports; the same path before and after the switch."""
+
+
+class Runner(Protocol):
+    """How the boot runs a program. ``pid1`` hands in the supervisor's spawn, so that one reaper owns every status."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        name: str,
+        environment: Mapping[str, str],
+        working_directory: str | None = None,
+        timeout: float | None = None,
+        terminal: str | None = None,
+    ) -> ExitStatus:
+        """Run ``argv`` in a session of its own until it ends, and return how it ended.
+
+        ``argv[0]`` without a slash is looked up on PATH of ``environment``, which is the whole environment of the child.
+        Its output is relayed to the console and the log under ``name``. ``terminal`` is the path of a tty that becomes its controlling
+        terminal and its standard streams. After ``timeout`` seconds, or when cancelled, its whole process group gets
+        SIGTERM, two seconds later SIGKILL. Raises SpawnError, or trio.TooSlowError after such a timeout.
+        """
+
+
+class Step(Protocol):
+    """One thing to do. Frozen; made without touching the machine."""
+
+    @property
+    def name(self) -> str:
+        """Short and stable, for the timeline and messages: ``mount /data``, ``module virtio_blk``."""
+
+    @property
+    def on_failure(self) -> OnFailure: ...
+
+    @property
+    def timeout(self) -> float | None: ...
+
+    def describe(self) -> str:
+        """One line that says exactly what will be done, for ``plan``."""
+
+    async def apply(self, machine: Machine) -> None:
+        """Do it. Raises OcelotError or OSError; what it did before failing stays done."""
+
+
+@dataclass
+class Machine:
+    """What the steps act on and with. One per boot; ``root`` changes once, at the switch.
+
+    ``root`` is prepended to paths of the configuration: ``""`` when the paths are the real ones.
+    ``trial`` marks ``ocelot bootstrap try``: what is not namespaced is shown, not done (see ``may``).
+    ``environment`` collects the phases' environment maps; later steps and processes get it.
+    ``warn`` takes a line for the operator; ``info`` likewise.
+    """
+
+    runner: Runner
+    identity: Identity
+    warn: Callable[[str], None]
+    info: Callable[[str], None]
+    root: str = ""
+    trial: bool = False
+    environment: MutableMapping[str, str] = field(default_factory=dict)
+    initramfs_modules: str = "/lib/modules"
+
+    def path(self, name: str) -> str:
+        """The path of the configuration's ``name`` on the file system as it is mounted now."""
+        return self.root + name if self.root else name

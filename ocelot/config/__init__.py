@@ -1,0 +1,1 @@
+"""The words of the configuration: structs, loading, values, checks, schema, templates."""

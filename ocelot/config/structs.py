@@ -1,0 +1,383 @@
+"""What a configuration means once it is read: frozen records with every default filled in.
+
+The keys in the file are the camelCase forms of these names. Nothing here reads or checks a file: ``loading`` turns YAML
+into these records and knows the positions, ``checks`` looks at what several keys mean together.
+
+Annotations are real objects, not strings, since ``loading`` and ``schema`` read them.
+"""
+
+import enum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Duration = Annotated[float, Meta(extra={"format": "duration"})]
+"""Seconds. In the file: humantime text such as ``1m 30s``, ``250ms``, ``1.5s``."""
+
+Size = Annotated[int, Meta(extra={"format": "size"})]
+"""Bytes. In the file: ``10MB``, ``512KiB`` or a plain number."""
+
+Mode = Annotated[int, Meta(extra={"format": "mode"})]
+"""Permission bits. In the file: octal, with or without the leading zero, quoted or not."""
+
+SignalNumber = Annotated[int, Meta(extra={"format": "signal"})]
+"""A signal number. In the file: ``SIGTERM``, ``TERM``, 15, or the ``{type, value}`` forms."""
+
+Text = Annotated[str, Meta(extra={"format": "text"})]
+"""Text that keeps the scalar's source: ``6379``, ``on`` and ``0644`` stay as they are written."""
+
+
+class LogLevel(enum.StrEnum):
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class OnFailure(enum.StrEnum):
+    """What the failure of one item does; read in any case."""
+
+    WARN = "Warn"
+    ABORT = "Abort"
+    RETRY = "Retry"
+
+
+class Atime(enum.StrEnum):
+    DEFAULT = "default"
+    NO_ATIME = "noAtime"
+    REL_ATIME = "relAtime"
+    STRICT_ATIME = "strictAtime"
+    LAZY_TIME = "lazyTime"
+
+
+class Base(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """What every record of the configuration has in common."""
+
+
+class Item(Base, frozen=True, kw_only=True):
+    """One piece of work in a phase. ``on_failure`` None: the default of its kind (``Abort`` for mounts, else ``Warn``)."""
+
+    on_failure: OnFailure | None = None
+    timeout: Duration | None = None
+
+
+# -- mounts ----------------------------------------------------------------------------------------
+
+
+class MountBase(Item, frozen=True, kw_only=True):
+    """What every kind of mount has. ``target`` None stands for ``/`` in switchRoot and is an error elsewhere."""
+
+    target: Text | None = None
+    overlay: bool = False
+    options: Text = ""
+    read_only: bool = False
+    no_exec: bool = False
+    no_suid: bool = False
+    no_dev: bool = False
+    sync: bool = False
+    dir_sync: bool = False
+    mandatory_locks: bool = False
+    posix_acl: bool = False
+    atime: Atime = Atime.DEFAULT
+
+
+class VirtiofsMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="virtiofs"):
+    tag: Text
+
+
+class DeviceMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="device"):
+    """``device``: a path, or LABEL=, UUID=, PARTUUID=, PARTLABEL=. ``fstype`` None: read from the superblock."""
+
+    device: Text
+    fstype: Text | None = None
+
+
+class NinePMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="9p"):
+    tag: Text
+
+
+class NfsMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="nfs"):
+    server: Text
+    export: Text
+
+
+class OverlayMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="overlay"):
+    """``lower`` may name several folders, top first, separated by colons."""
+
+    lower: Text
+    upper: Text
+    work: Text
+
+
+class VirtualMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="virtual"):
+    """A file system without a device: tmpfs, bpf, configfs, securityfs, ..."""
+
+    fstype: Text
+    source: Text | None = None
+
+
+class BindMount(MountBase, frozen=True, kw_only=True, tag_field="type", tag="bind"):
+    source: Text
+
+
+Mount = VirtiofsMount | DeviceMount | NinePMount | NfsMount | OverlayMount | VirtualMount | BindMount
+
+
+# -- phases ----------------------------------------------------------------------------------------
+
+
+class Modules(Item, frozen=True, kw_only=True):
+    """Kernel modules to load. ``names``: paths below ``directory`` (mode list), or bare module names too (mode scan)."""
+
+    mode: Literal["list", "scan"] = "list"
+    directory: Text = "/lib/modules"
+    names: tuple[Text, ...] = ()
+    dep_file_path: Text | None = None
+    parameters: dict[str, Text] = {}
+
+
+class Hook(Item, frozen=True, kw_only=True):
+    name: Text
+    command: Text
+    arguments: tuple[Text, ...] = ()
+    timeout: Duration | None = 300.0
+    environment: dict[str, Text] = {}
+    working_directory: Text | None = None
+
+
+class Symlink(Item, frozen=True, kw_only=True):
+    """``source`` is what the link points to, ``target`` is where it is made."""
+
+    source: Text
+    target: Text
+
+
+class Tmpfile(Item, frozen=True, kw_only=True):
+    """tmpfiles.d(5) types: f file, F file truncated, d directory, L symlink, p fifo, c b device nodes."""
+
+    path: Text
+    type: Literal["f", "F", "d", "L", "p", "c", "b"] = "f"
+    mode: Mode | None = None
+    owner: Text | None = None
+    group: Text | None = None
+    content: Text | None = None
+    target: Text | None = None
+
+
+class Phase(Base, frozen=True, kw_only=True):
+    """What may be done before or after the switch."""
+
+    modules: Modules | None = None
+    mounts: tuple[Mount, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    symlinks: tuple[Symlink, ...] = ()
+    sysctl: dict[str, Text] = {}
+    tmpfiles: tuple[Tmpfile, ...] = ()
+    environment: dict[str, Text] = {}
+
+
+class SwitchRoot(Base, frozen=True, kw_only=True):
+    root_file_system: Mount
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+class RestartType(enum.StrEnum):
+    NEVER = "Never"
+    ON_FAILURE = "OnFailure"
+    ALWAYS = "Always"
+    UNLESS_STOPPED = "UnlessStopped"
+
+
+class RestartPolicy(Base, frozen=True, kw_only=True):
+    """When and how fast to start a process again. ``max_retries`` None: without limit. ``backoff`` 0: at once."""
+
+    type: RestartType = RestartType.NEVER
+    max_retries: int | None = None
+    backoff: Duration = 2.0
+    max_backoff: Duration = 60.0
+    multiplier: float = 2.0
+    reset_after: Duration = 60.0
+    success_exit_codes: tuple[int, ...] = (0,)
+
+
+class Inherit(Base, frozen=True, kw_only=True, tag_field="type", tag="inherit"):
+    """Relayed through ocelot onto its own output."""
+
+
+class Direct(Base, frozen=True, kw_only=True, tag_field="type", tag="direct"):
+    """ocelot's own descriptor itself, without a relay."""
+
+
+class Null(Base, frozen=True, kw_only=True, tag_field="type", tag="null"):
+    """Thrown away."""
+
+
+class File(Base, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    path: Text
+
+
+class Syslog(Base, frozen=True, kw_only=True, tag_field="type", tag="syslog"):
+    """RFC 5424. ``address``: a unix datagram socket's path, or ``udp://HOST:PORT`` (numeric host)."""
+
+    address: Text = "/dev/log"
+
+
+class Kmsg(Base, frozen=True, kw_only=True, tag_field="type", tag="kmsg"):
+    """The kernel log, one record a line."""
+
+
+Destination = Inherit | Direct | Null | File | Syslog | Kmsg
+
+
+class Stream(Base, frozen=True, kw_only=True):
+    """Where one output stream of a process goes. ``ring`` bytes of it are kept in memory for ``ocelotctl logs``."""
+
+    destination: Destination = Inherit()
+    on_full: Literal["drop", "block"] = "drop"
+    ring: Size = 65536
+
+
+class Log(Base, frozen=True, kw_only=True):
+    stdout: Stream = Stream()
+    stderr: Stream = Stream()
+
+
+class Process(Base, frozen=True, kw_only=True):
+    program: Text
+    arguments: tuple[Text, ...] = ()
+    working_directory: Text | None = None
+    environment_variables: dict[str, Text] = {}
+    environment_file: Text | None = None
+    type: Literal["service", "oneshot"] = "service"
+    essential: bool = False
+    restart_policy: RestartPolicy = RestartPolicy()
+    shutdown_signal: SignalNumber = 15
+    termination_grace_period: Duration = 60.0
+    log: Log = Log()
+
+
+# -- hand-off --------------------------------------------------------------------------------------
+
+
+class BootScript(Base, frozen=True, kw_only=True):
+    path: Text
+    arguments: tuple[Text, ...] = ()
+    working_directory: Text | None = None
+    environment: dict[str, Text] = {}
+    timeout: Duration = 300.0
+    on_failure: OnFailure | None = None
+
+
+class Supervise(Base, frozen=True, kw_only=True, tag_field="mode", tag="supervise"):
+    processes: dict[str, Process] = {}
+    shutdown_timeout: Duration | None = None
+    boot_script: BootScript | None = None
+
+
+class Shell(Base, frozen=True, kw_only=True, tag_field="mode", tag="shell"):
+    program: Text = "/bin/sh"
+    arguments: tuple[Text, ...] = ()
+    boot_script: BootScript | None = None
+
+
+class Exec(Base, frozen=True, kw_only=True, tag_field="mode", tag="exec"):
+    program: Text
+    arguments: tuple[Text, ...] = ()
+    boot_script: BootScript | None = None
+
+
+Handoff = Supervise | Shell | Exec
+
+
+class PostSwitch(Phase, frozen=True, kw_only=True):
+    handoff: Handoff | None = None
+
+
+# -- sections of both files ------------------------------------------------------------------------
+
+
+class Roles(Base, frozen=True, kw_only=True):
+    """Who may do what on the control socket: user and group names or numbers, groups with a leading ``@``."""
+
+    read: tuple[Text, ...] = ()
+    operate: tuple[Text, ...] = ()
+    admin: tuple[Text, ...] = ()
+
+
+class Control(Base, frozen=True, kw_only=True):
+    socket: Text = "/run/ocelot/control.sock"
+    mode: Mode = 0o600
+    group: Text | None = None
+    roles: Roles = Roles()
+
+
+class Metrics(Base, frozen=True, kw_only=True):
+    """``listen``: ``HOST:PORT`` of a TCP listener that serves only metrics and health; None: off."""
+
+    listen: Text | None = None
+
+
+class Host(Base, frozen=True, kw_only=True):
+    """``exit_port``: the name of the virtio-serial port that the exit report is written to."""
+
+    exit_port: Text = "org.ocelot.exit"
+
+
+class FatalAction(enum.StrEnum):
+    POWEROFF = "poweroff"
+    REBOOT = "reboot"
+    HOLD = "hold"
+    SHELL = "shell"
+
+
+class OnFatal(Base, frozen=True, kw_only=True):
+    """What PID 1 does when it cannot go on. ``timeout``: how long the rescue shell may last; None: without limit."""
+
+    action: FatalAction = FatalAction.POWEROFF
+    shell: Text = "/bin/sh"
+    timeout: Duration | None = None
+
+
+class Shutdown(Base, frozen=True, kw_only=True):
+    """What follows after the processes were stopped: kill the rest, sync, unmount, the power verb."""
+
+    timeout: Duration = 30.0
+    action: Literal["auto", "poweroff", "reboot", "halt"] = "auto"
+
+
+class Sections(Base, frozen=True, kw_only=True):
+    """The keys that bootstrap and supervise files share."""
+
+    log_level: LogLevel = LogLevel.INFO
+    control: Control = Control()
+    metrics: Metrics = Metrics()
+    host: Host = Host()
+    on_fatal: OnFatal = OnFatal()
+    shutdown: Shutdown = Shutdown()
+    hostname: Text | None = None
+
+
+class Bootstrap(Sections, frozen=True, kw_only=True):
+    """A bootstrap file."""
+
+    console: Text = "console"
+    pre_switch: Phase = Phase()
+    switch_root: SwitchRoot | None = None
+    post_switch: PostSwitch = PostSwitch()
+
+
+class SuperviseFile(Sections, frozen=True, kw_only=True):
+    """A standalone file for ``ocelot supervise``."""
+
+    version: Literal["1.0"] = "1.0"
+    processes: dict[str, Process] = {}
+    shutdown_timeout: Duration | None = None
+
+
+def to_builtins(record: Struct) -> object:
+    """The record as plain dicts and lists with the file's key names, for printing and for the control socket."""
+    return msgspec.to_builtins(record)

@@ -1,0 +1,69 @@
+"""The errors of ocelot: one voice, a message that says what could not be done, and a hint that says what to do next.
+
+Messages start with "cannot ...", lower case, and quote names with double quotes. A hint is one imperative sentence.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class OcelotError(Exception):
+    """Something ocelot could not do, in words for the person who runs it.
+
+    ``message`` says what failed and why; ``hint`` says what to do next, or is empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(OcelotError):
+    """The command line was wrong; the exit status is 2."""
+
+
+class BootError(OcelotError):
+    """A boot step failed and its policy says Abort. ``phase`` is where: "preSwitch.modules", "switchRoot", ..."""
+
+    def __init__(self, message: str, *, hint: str = "", phase: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.phase = phase
+
+
+class SpawnError(OcelotError):
+    """A program could not be started. ``step`` is where the child's set-up failed ("exec", "chdir", "setrlimit", ...).
+
+    ``errno`` is the kernel's number for it, 0 if there is none.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", step: str = "exec", errno: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.errno = errno
+
+
+class ControlError(OcelotError):
+    """A control request failed. ``status`` is the HTTP status (0: no answer), ``kind`` a stable word for programs."""
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 0, kind: str = "error") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.kind = kind
+
+
+def describe(error: BaseException) -> str:
+    """One line for any exception: ocelot's own in its voice, OSError as the C library words it, others with their type."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(inner) for inner in error.exceptions)
+    if isinstance(error, OcelotError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f': "{error.filename}"' if error.filename is not None else ""
+        return f"{os.strerror(error.errno)}{name}"
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

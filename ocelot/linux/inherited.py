@@ -1,0 +1,55 @@
+"""What the kernel (or whoever started us) gave us, kept so that children get exactly that and nothing of ours.
+
+ocelot raises its own descriptor limit, and Python ignores SIGPIPE and SIGXFSZ: none of this may leak into a service.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS = "/run/ocelot/bin"
+"""Holds ``ocelot`` and ``ocelotctl`` and nothing else; last on the PATH of every child."""
+
+_LIMITS = {
+    name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
+}
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Limits as (soft, hard) by resource number, the environment without PYTHON*, the blocked signals."""
+
+    limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mask: frozenset[int] = frozenset()
+
+    @classmethod
+    def capture(cls) -> Inherited:
+        """Ask the kernel. Call this once, first thing, before anything is changed."""
+        limits = {}
+        for number in _LIMITS.values():
+            limits[number] = resource.getrlimit(number)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        return cls(limits, environment, frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+
+    def child_environment(self, *layers: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a child: ours, then ``layers`` in order, with a PATH that ends with the tools folder."""
+        merged = dict(self.environment)
+        for layer in layers:
+            merged.update(layer)
+        path = merged.get("PATH") or DEFAULT_PATH
+        if TOOLS not in path.split(":"):
+            path = f"{path}:{TOOLS}"
+        merged["PATH"] = path
+        return merged
+
+
+def raise_own_limits() -> None:
+    """Raise our own soft descriptor limit to the hard one: a supervisor of a thousand processes holds many pipes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,157 @@
+"""The system calls that Python's standard library lacks: one thin function each, named as in the man page.
+
+Each raises OSError with the path or object it was about. The only module that uses ctypes. libc is the one that
+this interpreter is linked with (``CDLL(None)``): no library is searched, which matters before /proc is mounted and
+after the root has changed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# mount(2)
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
+MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_SILENT = 32768
+MS_POSIXACL = 1 << 16
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+# umount2(2)
+MNT_FORCE = 1
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+# reboot(2)
+RB_AUTOBOOT = 0x01234567
+RB_HALT_SYSTEM = 0xCDEF0123
+RB_ENABLE_CAD = 0x89ABCDEF
+RB_DISABLE_CAD = 0
+RB_POWER_OFF = 0x4321FEDC
+
+# prctl(2)
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+
+# unshare(2), setns(2)
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# statfs(2) f_type
+RAMFS_MAGIC = 0x858458F6
+TMPFS_MAGIC = 0x01021994
+NFS_SUPER_MAGIC = 0x6969
+V9FS_MAGIC = 0x01021997
+FUSE_SUPER_MAGIC = 0x65735546
+
+_FINIT_MODULE = {"x86_64": 313, "aarch64": 273, "riscv64": 273}
+_INIT_MODULE = {"x86_64": 175, "aarch64": 105, "riscv64": 105}
+
+
+def _bytes(text: str | os.PathLike[str] | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def _check(result: int, name: str | None = None, name2: str | None = None) -> int:
+    if result == -1:
+        number = ctypes.get_errno()
+        if name2 is not None:
+            raise OSError(number, os.strerror(number), name, None, name2)
+        raise OSError(number, os.strerror(number), name)
+    return result
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2). Can block without end on a network file system: call it in a worker thread with a deadline there."""
+    _check(
+        _libc.mount(_bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(data)),
+        source if source is not None else target,
+        target,
+    )
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(_bytes(target), flags), target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    number = {"x86_64": 155}.get(platform.machine(), 41)
+    _check(_libc.syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags))
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """setns(2)."""
+    _check(_libc.setns(fd, nstype))
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2) with integer arguments."""
+    longs = (ctypes.c_ulong(arg2), ctypes.c_ulong(arg3), ctypes.c_ulong(arg4), ctypes.c_ulong(arg5))
+    return _check(_libc.prctl(option, *longs))
+
+
+def reboot(command: int) -> None:
+    """reboot(2). In the first PID namespace RB_POWER_OFF and RB_AUTOBOOT do not return; check who you are first."""
+    _check(_libc.reboot(ctypes.c_int(command if command < 1 << 31 else command - (1 << 32))))
+
+
+def finit_module(fd: int, parameters: str = "", flags: int = 0) -> None:
+    """finit_module(2). Can block: a module's init function runs within the call."""
+    number = _FINIT_MODULE[platform.machine()]
+    _check(_libc.syscall(ctypes.c_long(number), ctypes.c_int(fd), os.fsencode(parameters), ctypes.c_int(flags)))
+
+
+def init_module(image: bytes, parameters: str = "") -> None:
+    """init_module(2), for a module that had to be decompressed here."""
+    number = _INIT_MODULE[platform.machine()]
+    _check(_libc.syscall(ctypes.c_long(number), image, ctypes.c_ulong(len(image)), os.fsencode(parameters)))
+
+
+def swapoff(path: str) -> None:
+    """swapoff(2)."""
+    _check(_libc.swapoff(_bytes(path)), path)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2). Can block on a dead device."""
+    _check(_libc.syncfs(fd))
+
+
+def fs_type(path: str) -> int:
+    """The ``f_type`` of statfs(2): which kind of file system ``path`` lies on."""
+    buffer = (ctypes.c_long * 32)()
+    _check(_libc.statfs(_bytes(path), ctypes.byref(buffer)), path)
+    return int(buffer[0]) & 0xFFFFFFFF

@@ -1,0 +1,1 @@
+"""What goes over the control socket: requests, replies, and the client."""

@@ -1,0 +1,1 @@
+"""Processes: spawn, reap, restart, probe, log, control, measure."""
