@@ -1,0 +1,66 @@
+# ocelot's development and demonstration targets; `make` alone lists them.
+# Everything is set up on the way: .venv here, the kernel and unpacked servers in $XDG_CACHE_HOME/ocelot (~/.cache/ocelot).
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SETUP := integration/lab/setup.sh
+CHECKED := ocelot bootstrap supervisor tests integration
+
+# The accelerator of the virtual machines: tcg works everywhere, kvm is faster where /dev/kvm works.
+ACCEL ?= tcg
+# How many virtual machines the tests run at a time.
+JOBS ?= 2
+export OCELOT_ACCEL := $(ACCEL)
+
+.PHONY: help boot shell test lint unit integration bench python machine lock clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+boot: python machine ## boot a microVM whose PID 1 is ocelot, look at it, power it off (ACCEL=kvm where it works)
+	@$(PY) -m integration.demo
+
+shell: python machine ## the same microVM with a shell on the console (end it with: exit)
+	@$(PY) -m integration.demo --shell
+
+test: lint unit integration ## everything: lint, unit tests, integration tests
+
+lint: python ## ruff, formatting, mypy --strict
+	@echo "==> ruff"
+	@$(VENV)/bin/ruff check $(CHECKED)
+	@$(VENV)/bin/ruff format --check $(CHECKED)
+	@echo "==> mypy --strict"
+	@$(VENV)/bin/mypy
+
+unit: python ## the unit tests: no real child, clock, mount or socket
+	@echo "==> unit tests"
+	@$(PY) -m pytest tests
+
+integration: python machine ## the integration tests: real processes, namespaces and virtual machines (JOBS at a time)
+	@echo "==> integration tests on this machine"
+	@$(PY) -m pytest integration -m "not vm"
+	@echo "==> integration tests in virtual machines, $(JOBS) at a time ($(ACCEL))"
+	@$(PY) -m pytest integration -m vm -n $(JOBS)
+
+bench: python machine ## size and speed, next to a busybox initramfs and Debian's systemd
+	@$(PY) -m integration.bench
+
+python: ## the virtual environment .venv
+	@$(SETUP) python
+
+machine: ## QEMU, the kernel and the servers that the virtual machines need
+	@$(SETUP) machine
+
+lock: python ## pin the development packages anew (needs uv on the PATH)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --no-header --group dev --all-extras pyproject.toml requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove what tests and builds left in the checkout
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(CHECKED) -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## also remove .venv (the cache outside the checkout stays)
+	rm -rf $(VENV)
