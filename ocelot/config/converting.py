@@ -1,0 +1,460 @@
+"""Nodes to the records of ``structs``, collecting every problem on the way.
+
+msgspec's own converter stops at the first problem and knows no positions, and YAML 1.2 scalars need the type that is
+wanted before they mean anything. What each record takes is read from its annotations once, when the first node of its
+kind comes along: a boot pays for the records that its file uses.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable
+from types import UnionType
+from typing import Any, Literal, Union, get_origin
+
+import msgspec
+from msgspec.structs import fields as struct_fields
+
+from ocelot.config import structs, values, vocabulary
+from ocelot.config.findings import Findings, Path, listed, quoted, suggest
+from ocelot.config.nodes import Mapping, Node, Scalar, Sequence
+
+INVALID: Any = object()
+"""Stands for a value that could not be read; the reason is among the findings."""
+
+Convert = Callable[[Findings, Node, Path], Any]
+
+
+class _Field:
+    """A key of a record. ``convert`` is made when the key is first seen."""
+
+    __slots__ = ("_convert", "key", "name", "required", "type")
+
+    def __init__(self, key: str, name: str, kind: Any, required: bool) -> None:
+        self.key = key
+        self.name = name
+        self.type = kind
+        self.required = required
+        self._convert: Convert | None = None
+
+    @property
+    def convert(self) -> Convert:
+        if self._convert is None:
+            self._convert = _converter(self.type)
+        return self._convert
+
+
+_plans: dict[type, dict[str, _Field]] = {}
+
+
+def record_fields(cls: type) -> dict[str, _Field]:
+    """The keys of a record, in the order of its definition."""
+    plan = _plans.get(cls)
+    if plan is None:
+        plan = _plans[cls] = {
+            field.encode_name: _Field(field.encode_name, field.name, field.type, field.required)
+            for field in struct_fields(cls)
+        }
+        if cls in (structs.Phase, structs.PostSwitch):
+            plan["sysctl"]._convert = _sysctl
+    return plan
+
+
+def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, siblings: tuple[Any, ...] = ()) -> Any:
+    """A record of class ``cls`` from a mapping, or INVALID. ``siblings`` are the other kinds it could have been."""
+    if not isinstance(node, Mapping):
+        findings.error(path, node, f"must be a mapping, not {describe(node)}", _record_hint(cls, node))
+        return INVALID
+    plan = record_fields(cls)
+    tag_field = cls.__struct_config__.tag_field
+    aliases = vocabulary.ALIASES.get(cls, {})
+    seconds = vocabulary.SECONDS.get(cls, {})
+    found: dict[str, Any] = {}
+    seen: dict[str, Scalar] = {}
+    strays: dict[str, tuple[Scalar, Node]] = {}
+    for key, (key_node, value) in node.entries.items():
+        if key == tag_field:
+            continue
+        field = plan.get(aliases.get(key) or seconds.get(key) or key)
+        if field is None:
+            if cls is structs.Supervise and isinstance(value, Mapping) and "program" in value.entries:
+                strays[key] = (key_node, value)
+            elif not _is_ignorable(cls, key, value):
+                _unknown_key(findings, cls, key_node, (*path, key), siblings)
+                found[key] = INVALID
+            continue
+        if field.name in seen:
+            first = seen[field.name]
+            message = f"{quoted(first.text)} in line {first.line} is the same key"
+            findings.error((*path, key), key_node, message, "remove one of them", also=first)
+            continue
+        seen[field.name] = key_node
+        if isinstance(value, Scalar) and value.is_null:
+            if field.required:
+                findings.error((*path, key), key_node, "must not be empty")
+                found[field.name] = INVALID
+            continue
+        convert = _seconds if key in seconds else field.convert
+        found[field.name] = convert(findings, value, (*path, key))
+    if strays:
+        _stray_processes(findings, node, path, strays, found)
+    for field in plan.values():
+        if field.required and field.name not in found:
+            findings.error(path, node, f'"{field.key}" is missing')
+            found[field.name] = INVALID
+    if _spoiled(found.values()):
+        return INVALID
+    return cls(**found)
+
+
+def _spoiled(converted: Iterable[Any]) -> bool:
+    return any(each is INVALID for each in converted)
+
+
+def describe(node: Node) -> str:
+    """What kind of thing a node is, for messages."""
+    if isinstance(node, Mapping):
+        return "a mapping"
+    if isinstance(node, Sequence):
+        return "a list"
+    assert isinstance(node, Scalar)
+    return "empty" if node.is_null else quoted(node.text)
+
+
+def _record_hint(cls: Any, node: Node) -> str:
+    if isinstance(node, Sequence):
+        return "remove the dash" if len(node.items) == 1 else ""
+    if cls is structs.RestartPolicy and isinstance(node, Scalar):
+        return f"write {{type: {node.text}}}"
+    if cls is structs.BootScript and isinstance(node, Scalar):
+        return f"write {{path: {node.text}}}"
+    if cls is structs.Process and isinstance(node, Scalar) and not node.is_null:
+        return f"write {{program: {node.text}}}"
+    return ""
+
+
+# -- keys that a record does not have --------------------------------------------------------------
+
+
+def _is_ignorable(cls: Any, key: str, value: Node) -> bool:
+    return isinstance(value, Scalar) and value.is_null and key in vocabulary.NULL_ONLY.get(cls, ())
+
+
+def _unknown_key(findings: Findings, cls: Any, key: Scalar, path: Path, siblings: tuple[Any, ...]) -> None:
+    word = key.text
+    if word in vocabulary.NOT_BUILT.get(cls, ()):
+        findings.error(path, key, f"{quoted(word)} is not supported by this version", "leave it out")
+        return
+    misplaced = vocabulary.MISPLACED.get(cls, {}).get(word)
+    if misplaced:
+        findings.error(path, key, f"{quoted(word)} is not a key here", misplaced)
+        return
+    owners = [other for other in siblings if other is not cls and word in record_fields(other)]
+    if owners:
+        tag_field = cls.__struct_config__.tag_field
+        kinds = listed(quoted(str(other.__struct_config__.tag)) for other in owners)
+        message = f'{quoted(word)} is not a key of {tag_field} "{cls.__struct_config__.tag}"'
+        findings.error(path, key, message, f"it belongs to {tag_field} {kinds}")
+        return
+    known = [*record_fields(cls), *vocabulary.ALIASES.get(cls, ())]
+    if cls.__struct_config__.tag_field:
+        known.insert(0, cls.__struct_config__.tag_field)
+    meant = suggest(word, known)
+    hint = f'did you mean "{meant}"?' if meant else f"the keys here are {listed(known, 'and')}"
+    findings.error(path, key, f"unknown key {quoted(word)}", hint)
+
+
+def _stray_processes(
+    findings: Findings, node: Mapping, path: Path, strays: dict[str, tuple[Scalar, Node]], found: dict[str, Any]
+) -> None:
+    """A mapping with a program beside ``processes`` is taken as a process: the documentation's own example has one."""
+    home = node.entries.get("processes")
+    processes = found.get("processes")
+    for name, (key, value) in strays.items():
+        process = read_record(findings, structs.Process, value, (*path, name))
+        if home and isinstance(home[1], Mapping) and name in home[1].entries:
+            first = home[1].entries[name][0]
+            findings.error((*path, name), key, f"the process {quoted(name)} is also in line {first.line}", also=first)
+            process = INVALID
+        else:
+            place = f'indent it below "processes" in line {home[0].line}' if home else 'put it below "processes"'
+            findings.warn((*path, name), key, f"{quoted(name)} is taken as a process", place)
+        spoiled = process is INVALID or processes is INVALID
+        processes = INVALID if spoiled else {**(processes or {}), name: process}
+    found["processes"] = processes
+
+
+# -- types -----------------------------------------------------------------------------------------
+
+
+def _converter(kind: Any) -> Convert:
+    """What reads a value of the annotated type ``kind``. ``X | None`` reads X: null was dealt with before."""
+    members = [member for member in getattr(kind, "__args__", ()) if member is not type(None)]
+    origin = get_origin(kind)
+    if origin is Union or isinstance(kind, UnionType):
+        return _converter(members[0]) if len(members) == 1 else _tagged(tuple(members))
+    if hasattr(kind, "__metadata__"):
+        return _FORMATS[kind.__metadata__[0].extra["format"]]
+    if origin is tuple:
+        return _list(members[0])
+    if origin is dict:
+        return _map(kind.__args__[1])
+    if origin is Literal:
+        return _choice(kind.__args__, any_case=False)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return lambda findings, node, path: read_record(findings, kind, node, path)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        choose = _choice(tuple(member.value for member in kind), any_case=kind is structs.OnFailure)
+
+        def member(findings: Findings, node: Node, path: Path) -> Any:
+            word = choose(findings, node, path)
+            return word if word is INVALID else kind(word)
+
+        return member
+    plain: dict[Any, Convert] = {bool: _boolean, int: _integer, float: _number, str: text}
+    return plain[kind]
+
+
+def _tagged(kinds: tuple[Any, ...]) -> Convert:
+    tag_field = kinds[0].__struct_config__.tag_field
+    by_tag = {str(kind.__struct_config__.tag): kind for kind in kinds}
+
+    def convert(findings: Findings, node: Node, path: Path) -> Any:
+        if not isinstance(node, Mapping):
+            hint = ""
+            if isinstance(node, Scalar) and node.text in by_tag:
+                hint = f"write {{{tag_field}: {node.text}}}"
+            findings.error(path, node, f"must be a mapping, not {describe(node)}", hint)
+            return INVALID
+        entry = node.entries.get(tag_field)
+        if entry is None or (isinstance(entry[1], Scalar) and entry[1].plain and entry[1].text in ("", "~")):
+            findings.error(path, node, f'"{tag_field}" is missing', f"write one of {listed(by_tag)}")
+            return INVALID
+        value = entry[1]
+        if not isinstance(value, Scalar):
+            findings.error((*path, tag_field), value, f"must be text, not {describe(value)}")
+            return INVALID
+        kind = by_tag.get(value.text) or by_tag.get(vocabulary.TAG_ALIASES.get(value.text, ""))
+        if kind is None:
+            _not_a_choice(findings, value, (*path, tag_field), tuple(by_tag))
+            return INVALID
+        return read_record(findings, kind, node, path, siblings=kinds)
+
+    return convert
+
+
+def _list(kind: Any) -> Convert:
+    item = _converter(kind)
+
+    def convert(findings: Findings, node: Node, path: Path) -> Any:
+        if isinstance(node, Mapping) and kind in vocabulary.SINGLE:
+            one = item(findings, node, path)
+            return one if one is INVALID else (one,)
+        if not isinstance(node, Sequence):
+            hint = "start each item with a dash"
+            if isinstance(node, Scalar) and node.text and kind is structs.Text:
+                hint = f"write [{quoted(node.text)}]"
+            findings.error(path, node, f"must be a list, not {describe(node)}", hint)
+            return INVALID
+        items = []
+        for index, each in enumerate(node.items):
+            if isinstance(each, Scalar) and each.is_null:
+                hint = 'remove the dash, or write "" for an empty text'
+                findings.error((*path, index), each, "the item is empty", hint if not each.text else "put it in quotes")
+                items.append(INVALID)
+            else:
+                items.append(item(findings, each, (*path, index)))
+        return INVALID if _spoiled(items) else tuple(items)
+
+    return convert
+
+
+def _map(kind: Any) -> Convert:
+    item = _converter(kind)
+
+    def convert(findings: Findings, node: Node, path: Path) -> Any:
+        if not isinstance(node, Mapping):
+            hint = ""
+            if isinstance(node, Sequence):
+                hint = "write `name: value` without dashes"
+            findings.error(path, node, f"must be a mapping, not {describe(node)}", hint)
+            return INVALID
+        result: dict[str, Any] = {}
+        for key, (_, value) in node.entries.items():
+            if isinstance(value, Scalar) and value.is_null and kind is structs.Text:
+                result[key] = ""
+            else:
+                result[key] = item(findings, value, (*path, key))
+        return INVALID if _spoiled(result.values()) else result
+
+    return convert
+
+
+def _choice(words: tuple[str, ...], *, any_case: bool) -> Convert:
+    by_word = {(word.lower() if any_case else word): word for word in words}
+
+    def convert(findings: Findings, node: Node, path: Path) -> Any:
+        word = text(findings, node, path)
+        if word is INVALID:
+            return INVALID
+        chosen = by_word.get(word.lower() if any_case else word)
+        if chosen is None:
+            assert isinstance(node, Scalar)
+            _not_a_choice(findings, node, path, words)
+            return INVALID
+        return chosen
+
+    return convert
+
+
+def _not_a_choice(findings: Findings, node: Scalar, path: Path, words: tuple[str, ...]) -> None:
+    meant = suggest(node.text, words)
+    hint = f'did you mean "{meant}"?' if meant and len(words) > 1 else ""
+    findings.error(path, node, f"must be {listed(words)}, not {quoted(node.text)}", hint)
+
+
+# -- scalars ---------------------------------------------------------------------------------------
+
+
+def text(findings: Findings, node: Node, path: Path) -> Any:
+    """A scalar's text as it stands in the file."""
+    if not isinstance(node, Scalar):
+        hint = ""
+        if isinstance(node, Sequence) and path and path[-1] in ("program", "command", "path"):
+            hint = 'write the program here and the rest under "arguments"'
+        findings.error(path, node, f"must be text, not {describe(node)}", hint)
+        return INVALID
+    if "\0" in node.text:
+        findings.error(path, node, "contains a NUL character, which no path or argument can hold")
+        return INVALID
+    return node.text
+
+
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+_MEANT = {
+    "yes": "true",
+    "on": "true",
+    "y": "true",
+    "1": "true",
+    "no": "false",
+    "off": "false",
+    "n": "false",
+    "0": "false",
+}
+
+
+def _boolean(findings: Findings, node: Node, path: Path) -> Any:
+    if isinstance(node, Scalar) and node.plain and node.text in _TRUE + _FALSE:
+        return node.text in _TRUE
+    hint = ""
+    if isinstance(node, Scalar):
+        word = node.text.lower()
+        meant = _MEANT.get(word) or (word if word in ("true", "false") else None)
+        if meant:
+            hint = f"write {meant}" + (" without quotes" if not node.plain else "")
+    findings.error(path, node, f"must be true or false, not {describe(node)}", hint)
+    return INVALID
+
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
+
+
+def _integer(findings: Findings, node: Node, path: Path) -> Any:
+    if isinstance(node, Scalar) and _INTEGER.fullmatch(node.text) and len(node.text) < 20:
+        if node.plain:
+            return int(node.text)
+        findings.error(path, node, "must be a number, not text", "remove the quotes")
+        return INVALID
+    hint = ""
+    if isinstance(node, Scalar) and _INTEGER.fullmatch(node.text.replace("_", "").lstrip("0")):
+        hint = f"write {node.text.replace('_', '').lstrip('0')}"
+    findings.error(path, node, f"must be a whole number, not {describe(node)}", hint)
+    return INVALID
+
+
+def _number(findings: Findings, node: Node, path: Path) -> Any:
+    if isinstance(node, Scalar) and _NUMBER.fullmatch(node.text):
+        number = float(node.text)
+        if node.plain and number - number == 0:  # neither infinite nor NaN
+            return number
+        findings.error(path, node, "must be a number, not text" if not node.plain else "is too large", "")
+        return INVALID
+    findings.error(path, node, f"must be a number, not {describe(node)}")
+    return INVALID
+
+
+def _seconds(findings: Findings, node: Node, path: Path) -> Any:
+    """A key that ends in Secs: a plain number of seconds."""
+    number = _number(findings, node, path)
+    if number is not INVALID and not 0 <= number <= values.MAX_DURATION:
+        findings.error(path, node, "must be a number of seconds from 0")
+        return INVALID
+    return number
+
+
+def _parsed(parse: Callable[[str], Any], noun: str) -> Convert:
+    def convert(findings: Findings, node: Node, path: Path) -> Any:
+        if not isinstance(node, Scalar):
+            findings.error(path, node, f"must be {noun}, not {describe(node)}")
+            return INVALID
+        try:
+            return parse(node.text)
+        except ValueError as error:
+            message, _, hint = str(error).partition(": ")
+            findings.error(path, node, message, hint)
+            return INVALID
+
+    return convert
+
+
+_signal_word = _parsed(values.parse_signal, "a signal")
+
+
+def _signal(findings: Findings, node: Node, path: Path) -> Any:
+    """``SIGTERM``, 15, ``{type: name, value: SIGTERM}``, ``{type: number, value: 15}`` or ``{type: sigterm}``."""
+    if not isinstance(node, Mapping):
+        return _signal_word(findings, node, path)
+    kind = node.entries.get("type")
+    value = node.entries.get("value")
+    others = [key for key in node.entries if key not in ("type", "value")]
+    if others:
+        key = node.entries[others[0]][0]
+        findings.error((*path, others[0]), key, f"unknown key {quoted(others[0])}", "the keys here are type and value")
+        return INVALID
+    if value is not None:
+        if kind is not None and not (isinstance(kind[1], Scalar) and kind[1].text.lower() in ("name", "number")):
+            findings.error((*path, "type"), kind[1], f"must be name or number, not {describe(kind[1])}")
+            return INVALID
+        return _signal_word(findings, value[1], (*path, "value"))
+    if kind is None:
+        findings.error(path, node, "the signal is missing", 'write for example "SIGTERM"')
+        return INVALID
+    if isinstance(kind[1], Scalar) and kind[1].text.lower() in ("name", "number"):
+        findings.error(path, node, '"value" is missing', "write for example {type: name, value: SIGTERM}")
+        return INVALID
+    return _signal_word(findings, kind[1], (*path, "type"))
+
+
+def _sysctl(findings: Findings, node: Node, path: Path) -> Any:
+    """A map of texts where plain true and false become 1 and 0, and nothing may be empty."""
+    result = _map(structs.Text)(findings, node, path)
+    if result is INVALID or not isinstance(node, Mapping):
+        return INVALID
+    for key, (_, value) in node.entries.items():
+        if isinstance(value, Scalar) and value.plain and value.text in _TRUE + _FALSE:
+            result[key] = "1" if value.text in _TRUE else "0"
+        if not result[key]:
+            findings.error((*path, key), value, "a sysctl needs a value")
+            result[key] = INVALID
+    return INVALID if _spoiled(result.values()) else result
+
+
+_FORMATS: dict[str, Convert] = {
+    "text": text,
+    "duration": _parsed(values.parse_duration, "a duration"),
+    "size": _parsed(values.parse_size, "a size"),
+    "mode": _parsed(values.parse_mode, "an octal mode"),
+    "signal": _signal,
+}
