@@ -1,0 +1,306 @@
+"""The runtime: one folder with an interpreter, what ocelot can import, and every shared library, for a fixed path.
+
+PID 1 keeps it across switch_root, into roots that hold no Python and no libc, or another one. So nothing in it looks
+outside: the interpreter's ELF header names the folder's own loader, its DT_RPATH the folder's own libraries. Both are
+absolute, since ``$ORIGIN`` needs /proc, which the first instruction of PID 1 does not have. It is made from the
+interpreter that runs this module and from the packages that this interpreter sees.
+
+Two layers: the base (interpreter, standard library, packages) changes rarely and is kept in a cache; ocelot's own
+modules are compiled each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ocelot
+from ocelot.errors import OcelotError
+from ocelot.image import elf
+from ocelot.image.closure import Module, closure, imports_of, submodules
+
+PREFIX = "/run/ocelot/runtime"
+"""Where the runtime of a machine lies, before and after the switch."""
+
+FLAGS = "-ISB"
+"""No environment, no user's or system's site folder, nothing written. One word: a shebang takes one argument."""
+
+OWN = ("ocelot", "bootstrap", "supervisor")
+
+STAND_INS = {
+    # trio and prometheus-client import them at their top; TLS and HTTP servers of theirs are not used.
+    # With ssl comes libcrypto: 4.6 MB.
+    "ssl": "absent",
+    "decimal": "absent",  # msgspec looks up its type when it is loaded
+    "http.server": "absent",
+    "urllib.request": "absent",
+    "wsgiref.simple_server": "absent",
+    "ctypes.util": "ctypes_util",
+}
+
+DROP = frozenset(
+    # ours, of no use on a running machine (ocelot.client is for other people's programs, with anyio)
+    "ocelot.image ocelot.client "
+    # asked for by packages, only where functions of theirs that we do not call need them
+    "anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools "
+    "prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django "
+    "typing_extensions setuptools packaging pkg_resources "
+    # the real ones of the stand-ins, and what only they pull in
+    "_ssl _hashlib _decimal _pydecimal email http.client "
+    # the standard library's tools and corners
+    "test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle "
+    "timeit tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3 "
+    "curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources "
+    "importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib".split()
+)
+"""Modules that stay out, with all below them, unless a module of ocelot's names them itself."""
+
+ALWAYS = (
+    "os encodings encodings.utf_8 encodings.ascii encodings.latin_1 encodings.idna runpy "
+    "_strptime datetime traceback linecache threading warnings uuid copyreg"
+).split()
+"""Imported by the interpreter itself, by C extensions, or by a name that is made at run time."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime that was built: where it lies now, the path it is made for, and what is in it."""
+
+    folder: str
+    prefix: str
+    python: str
+    modules: int
+    size: int
+    stripped: bool
+
+
+def build_runtime(
+    destination: str,
+    *,
+    prefix: str = PREFIX,
+    cache: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Runtime:
+    """Build a runtime for the absolute path ``prefix`` in the new folder ``destination``.
+
+    ``cache`` is a folder for the layer that rarely changes; None keeps nothing. ``say`` is told what is going on.
+    Raises OcelotError if ``destination`` is in use, a module or library is missing, or a tool fails.
+    """
+    if not os.path.isabs(prefix):
+        raise OcelotError(f'cannot build a runtime for "{prefix}"', hint="the prefix is an absolute path")
+    if os.path.exists(destination) and os.listdir(destination):
+        raise OcelotError(f'cannot build a runtime in "{destination}": it is not empty', hint="name a new folder")
+    with tempfile.TemporaryDirectory(prefix="ocelot-runtime-") as scratch:
+        layer = base_layer(prefix, cache or scratch, say)
+        _copy(layer, destination)
+    own_layer(destination, prefix)
+    _settle(destination)
+    modules = sum(name.endswith((".pyc", ".so")) for _, _, names in os.walk(library(destination)) for name in names)
+    return Runtime(
+        destination,
+        prefix,
+        ".".join(map(str, sys.version_info[:3])),
+        modules,
+        folder_size(destination),
+        elf.tool("strip") is not None,
+    )
+
+
+def library(folder: str) -> str:
+    """The folder of the modules in the runtime at ``folder``."""
+    return os.path.join(folder, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def search_path() -> tuple[str, ...]:
+    """Where modules are looked for: our own checkout first, the standard library, then the packages."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(ocelot.__file__)))
+    standard = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    standard = [path for path in standard if os.path.isfile(os.path.join(path, "os.py"))]
+    extensions = sysconfig.get_config_var("DESTSHARED")
+    if not standard:
+        raise OcelotError("cannot find the standard library of this interpreter")
+    base = [standard[0], extensions or os.path.join(standard[0], "lib-dynload")]
+    packages = [path for path in sys.path if path and os.path.isdir(path) and path not in (*base, own)]
+    return tuple(dict.fromkeys([own, *base, *packages]))
+
+
+def own_modules() -> tuple[Module, ...]:
+    """ocelot's own modules that belong into a runtime."""
+    search = search_path()
+    names = [name for package in OWN for name in submodules(package, search[:1])]
+    return tuple(module for module in closure(names, search[:1], DROP) if module.name.split(".")[0] in OWN)
+
+
+def base_modules() -> tuple[Module, ...]:
+    """What ocelot's modules import from elsewhere, and what that imports in turn."""
+    outside = _outside()
+    search = search_path()
+    drop = {*DROP, *_stand_ins()} - outside
+    return closure([*ALWAYS, *sorted(outside)], search[1:], drop, optional=outside)
+
+
+def _outside() -> set[str]:
+    """What ocelot's own modules name in an import: modules, and names in modules, that are not ocelot's."""
+    return {name for module in own_modules() for name in imports_of(module) if name.split(".")[0] not in OWN}
+
+
+def _stand_ins() -> dict[str, str]:
+    """The stand-ins, but for modules that ocelot itself has come to import."""
+    outside = _outside()
+    return {name: source for name, source in STAND_INS.items() if name not in outside}
+
+
+def base_layer(prefix: str, cache: str, say: Callable[[str], None]) -> str:
+    """The folder of the base layer for ``prefix``, made in ``cache`` if it is not there yet."""
+    os.makedirs(cache, exist_ok=True)
+    key = _base_key(prefix)
+    layer = os.path.join(cache, f"base-{key}")
+    if os.path.isdir(layer):
+        return layer
+    say("collecting the interpreter and its libraries")
+    unfinished = tempfile.mkdtemp(prefix=f"base-{key}-", dir=cache)
+    try:
+        _make_base(unfinished, prefix)
+        os.rename(unfinished, layer)
+    except OSError:
+        if not os.path.isdir(layer):  # else somebody else was faster
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return layer
+
+
+def _base_key(prefix: str) -> str:
+    """Changes when anything does that goes into the base layer: interpreter, packages, builder, what is imported."""
+    state = hashlib.sha256()
+    outside = sorted(_outside())
+    facts: list[object] = [prefix, sys.version, os.path.realpath(sys.executable), outside, search_path()[1:]]
+    facts.append(elf.tool("strip") is not None)
+    for path in search_path()[1:]:
+        facts.append(sorted(name for name in os.listdir(path) if name.endswith((".dist-info", ".egg-info"))))
+    facts.append(os.stat(os.path.realpath(sys.executable)).st_mtime_ns)
+    state.update(json.dumps(facts).encode())
+    for folder, _, names in sorted(os.walk(os.path.dirname(__file__))):
+        for name in sorted(names):
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name), "rb") as file:
+                    state.update(file.read())
+    return state.hexdigest()[:24]
+
+
+def _make_base(folder: str, prefix: str) -> None:
+    modules = base_modules()
+    target = library(folder)
+    os.makedirs(os.path.join(target, "lib-dynload"))  # without it the interpreter complains of a missing exec_prefix
+    os.makedirs(os.path.join(folder, "bin"))
+    sources = [(module.origin, module.destination, False) for module in modules if module.kind == "source"]
+    for name, standin in _stand_ins().items():
+        path = os.path.join(os.path.dirname(__file__), "standins", f"{standin}.py")
+        sources.append((path, f"{name.replace('.', '/')}.pyc", False))
+    compile_sources(sources, target, library(prefix))
+
+    python = os.path.join(folder, "bin", "python3")
+    interpreter = os.path.realpath(sys.executable)
+    extensions = [module for module in modules if module.kind == "extension"]
+    libraries = elf.shared_libraries([interpreter, *(module.origin for module in extensions)])
+    loader = _loader(interpreter, [entry.name for entry in libraries])
+    _take(interpreter, python)
+    for module in extensions:
+        _take(module.origin, os.path.join(target, module.destination))
+    for entry in libraries:
+        _take(entry.path, os.path.join(folder, "lib", entry.name), touch=entry.name != loader)
+    elf.patch(python, interpreter=f"{prefix}/lib/{loader}", rpath=f"{prefix}/lib")
+
+
+def _loader(interpreter: str, libraries: Sequence[str]) -> str:
+    path = elf.read_elf(interpreter).interpreter
+    if path is None or os.path.basename(path) not in libraries:
+        raise OcelotError(f'cannot use "{interpreter}": it is linked statically', hint="use another Python")
+    return os.path.basename(path)
+
+
+def _take(source: str, destination: str, *, touch: bool = True) -> None:
+    """Copy an ELF file, without what only a debugger reads, and without a search path of its own."""
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    shutil.copyfile(source, destination)
+    os.chmod(destination, 0o755)
+    if touch:
+        elf.strip(destination)
+        found = elf.read_elf(source)
+        if found.rpath or found.runpath:
+            elf.patch(destination, rpath="")
+
+
+def own_layer(folder: str, prefix: str) -> None:
+    """Add ocelot's own modules, their data files and the two programs to the runtime at ``folder``."""
+    modules = own_modules()
+    compile_sources([(module.origin, module.destination, True) for module in modules], library(folder), library(prefix))
+    for module in modules:
+        if module.package:
+            _copy_data(os.path.dirname(module.origin), os.path.join(library(folder), module.name.replace(".", "/")))
+    for name, door in (("ocelot", "cli"), ("ocelotctl", "ctl")):
+        path = os.path.join(folder, "bin", name)
+        with open(path, "w") as file:
+            file.write(f"{shebang(prefix)}import sys\nfrom ocelot.{door} import main\nsys.exit(main())\n")
+
+
+def shebang(prefix: str) -> str:
+    """The first line of a script that the runtime at ``prefix`` runs."""
+    return f"#!{prefix}/bin/python3 {FLAGS}\n"
+
+
+def _copy_data(source: str, destination: str) -> None:
+    """Files of a package that are no code, and folders that are no packages (templates)."""
+    for entry in sorted(os.scandir(source), key=lambda found: found.name):
+        if entry.name.startswith((".", "__")) or entry.name == "py.typed" or entry.name.endswith((".py", ".pyc")):
+            continue
+        if entry.is_dir() and os.path.exists(os.path.join(entry.path, "__init__.py")):
+            continue
+        if entry.is_dir():
+            _copy_data(entry.path, os.path.join(destination, entry.name))
+        else:
+            os.makedirs(destination, exist_ok=True)
+            shutil.copyfile(entry.path, os.path.join(destination, entry.name))
+
+
+def compile_sources(sources: Sequence[tuple[str, str, bool]], folder: str, shown: str) -> None:
+    """Compile (source, destination below ``folder``, docstrings) with paths in tracebacks beginning with ``shown``."""
+    work = [[source, name, f"{shown}/{name.removesuffix('c')}", docs] for source, name, docs in sources]
+    program = os.path.join(os.path.dirname(__file__), "bytecode.py")
+    result = subprocess.run(
+        [sys.executable, "-SPB", program],
+        input=json.dumps(work),
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=folder,
+        env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C"},
+    )
+    if result.returncode:
+        raise OcelotError(f"cannot compile the runtime's modules: {result.stderr.strip()}")
+
+
+def _copy(source: str, destination: str) -> None:
+    shutil.copytree(source, destination, symlinks=True, dirs_exist_ok=True)
+
+
+def _settle(folder: str) -> None:
+    """Modes that do not depend on whoever builds."""
+    for path, _, names in os.walk(folder):
+        os.chmod(path, 0o755)
+        for name in names:
+            program = path == os.path.join(folder, "bin") or ".so" in name
+            os.chmod(os.path.join(path, name), 0o755 if program else 0o644)
+
+
+def folder_size(folder: str) -> int:
+    """Bytes in the files of a folder."""
+    return sum(os.lstat(os.path.join(path, name)).st_size for path, _, names in os.walk(folder) for name in names)
