@@ -8,22 +8,29 @@ kind comes along: a boot pays for the records that its file uses.
 from __future__ import annotations
 
 import enum
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import UnionType
 from typing import Any, Literal, Union, get_origin
 
 import msgspec
 from msgspec.structs import fields as struct_fields
 
-from ocelot.config import structs, values, vocabulary
+from ocelot.config import structs, vocabulary
 from ocelot.config.findings import Findings, Path, listed, quoted, suggest
 from ocelot.config.nodes import Mapping, Node, Scalar, Sequence
-
-INVALID: Any = object()
-"""Stands for a value that could not be read; the reason is among the findings."""
-
-Convert = Callable[[Findings, Node, Path], Any]
+from ocelot.config.scalars import (
+    FALSE,
+    FORMATS,
+    INVALID,
+    TRUE,
+    Convert,
+    boolean,
+    describe,
+    integer,
+    number,
+    seconds,
+    text,
+)
 
 
 class _Field:
@@ -69,14 +76,14 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
     plan = record_fields(cls)
     tag_field = cls.__struct_config__.tag_field
     aliases = vocabulary.ALIASES.get(cls, {})
-    seconds = vocabulary.SECONDS.get(cls, {})
+    in_seconds = vocabulary.SECONDS.get(cls, {})
     found: dict[str, Any] = {}
     seen: dict[str, Scalar] = {}
     strays: dict[str, tuple[Scalar, Node]] = {}
     for key, (key_node, value) in node.entries.items():
         if key == tag_field:
             continue
-        field = plan.get(aliases.get(key) or seconds.get(key) or key)
+        field = plan.get(aliases.get(key) or in_seconds.get(key) or key)
         if field is None:
             if cls is structs.Supervise and isinstance(value, Mapping) and "program" in value.entries:
                 strays[key] = (key_node, value)
@@ -95,7 +102,7 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
                 findings.error((*path, key), key_node, "must not be empty")
                 found[field.name] = INVALID
             continue
-        convert = _seconds if key in seconds else field.convert
+        convert = seconds if key in in_seconds else field.convert
         found[field.name] = convert(findings, value, (*path, key))
     if strays:
         _stray_processes(findings, node, path, strays, found)
@@ -110,16 +117,6 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
 
 def _spoiled(converted: Iterable[Any]) -> bool:
     return any(each is INVALID for each in converted)
-
-
-def describe(node: Node) -> str:
-    """What kind of thing a node is, for messages."""
-    if isinstance(node, Mapping):
-        return "a mapping"
-    if isinstance(node, Sequence):
-        return "a list"
-    assert isinstance(node, Scalar)
-    return "empty" if node.is_null else quoted(node.text)
 
 
 def _record_hint(cls: Any, node: Node) -> str:
@@ -195,7 +192,7 @@ def _converter(kind: Any) -> Convert:
     if origin is Union or isinstance(kind, UnionType):
         return _converter(members[0]) if len(members) == 1 else _tagged(tuple(members))
     if hasattr(kind, "__metadata__"):
-        return _FORMATS[kind.__metadata__[0].extra["format"]]
+        return FORMATS[kind.__metadata__[0].extra["format"]]
     if origin is tuple:
         return _list(members[0])
     if origin is dict:
@@ -212,7 +209,7 @@ def _converter(kind: Any) -> Convert:
             return word if word is INVALID else kind(word)
 
         return member
-    plain: dict[Any, Convert] = {bool: _boolean, int: _integer, float: _number, str: text}
+    plain: dict[Any, Convert] = {bool: boolean, int: integer, float: number, str: text}
     return plain[kind]
 
 
@@ -314,147 +311,15 @@ def _not_a_choice(findings: Findings, node: Scalar, path: Path, words: tuple[str
     findings.error(path, node, f"must be {listed(words)}, not {quoted(node.text)}", hint)
 
 
-# -- scalars ---------------------------------------------------------------------------------------
-
-
-def text(findings: Findings, node: Node, path: Path) -> Any:
-    """A scalar's text as it stands in the file."""
-    if not isinstance(node, Scalar):
-        hint = ""
-        if isinstance(node, Sequence) and path and path[-1] in ("program", "command", "path"):
-            hint = 'write the program here and the rest under "arguments"'
-        findings.error(path, node, f"must be text, not {describe(node)}", hint)
-        return INVALID
-    if "\0" in node.text:
-        findings.error(path, node, "contains a NUL character, which no path or argument can hold")
-        return INVALID
-    return node.text
-
-
-_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
-_MEANT = {
-    "yes": "true",
-    "on": "true",
-    "y": "true",
-    "1": "true",
-    "no": "false",
-    "off": "false",
-    "n": "false",
-    "0": "false",
-}
-
-
-def _boolean(findings: Findings, node: Node, path: Path) -> Any:
-    if isinstance(node, Scalar) and node.plain and node.text in _TRUE + _FALSE:
-        return node.text in _TRUE
-    hint = ""
-    if isinstance(node, Scalar):
-        word = node.text.lower()
-        meant = _MEANT.get(word) or (word if word in ("true", "false") else None)
-        if meant:
-            hint = f"write {meant}" + (" without quotes" if not node.plain else "")
-    findings.error(path, node, f"must be true or false, not {describe(node)}", hint)
-    return INVALID
-
-
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
-
-
-def _integer(findings: Findings, node: Node, path: Path) -> Any:
-    if isinstance(node, Scalar) and _INTEGER.fullmatch(node.text) and len(node.text) < 20:
-        if node.plain:
-            return int(node.text)
-        findings.error(path, node, "must be a number, not text", "remove the quotes")
-        return INVALID
-    hint = ""
-    if isinstance(node, Scalar) and _INTEGER.fullmatch(node.text.replace("_", "").lstrip("0")):
-        hint = f"write {node.text.replace('_', '').lstrip('0')}"
-    findings.error(path, node, f"must be a whole number, not {describe(node)}", hint)
-    return INVALID
-
-
-def _number(findings: Findings, node: Node, path: Path) -> Any:
-    if isinstance(node, Scalar) and _NUMBER.fullmatch(node.text):
-        number = float(node.text)
-        if node.plain and number - number == 0:  # neither infinite nor NaN
-            return number
-        findings.error(path, node, "must be a number, not text" if not node.plain else "is too large", "")
-        return INVALID
-    findings.error(path, node, f"must be a number, not {describe(node)}")
-    return INVALID
-
-
-def _seconds(findings: Findings, node: Node, path: Path) -> Any:
-    """A key that ends in Secs: a plain number of seconds."""
-    number = _number(findings, node, path)
-    if number is not INVALID and not 0 <= number <= values.MAX_DURATION:
-        findings.error(path, node, "must be a number of seconds from 0")
-        return INVALID
-    return number
-
-
-def _parsed(parse: Callable[[str], Any], noun: str) -> Convert:
-    def convert(findings: Findings, node: Node, path: Path) -> Any:
-        if not isinstance(node, Scalar):
-            findings.error(path, node, f"must be {noun}, not {describe(node)}")
-            return INVALID
-        try:
-            return parse(node.text)
-        except ValueError as error:
-            message, _, hint = str(error).partition(": ")
-            findings.error(path, node, message, hint)
-            return INVALID
-
-    return convert
-
-
-_signal_word = _parsed(values.parse_signal, "a signal")
-
-
-def _signal(findings: Findings, node: Node, path: Path) -> Any:
-    """``SIGTERM``, 15, ``{type: name, value: SIGTERM}``, ``{type: number, value: 15}`` or ``{type: sigterm}``."""
-    if not isinstance(node, Mapping):
-        return _signal_word(findings, node, path)
-    kind = node.entries.get("type")
-    value = node.entries.get("value")
-    others = [key for key in node.entries if key not in ("type", "value")]
-    if others:
-        key = node.entries[others[0]][0]
-        findings.error((*path, others[0]), key, f"unknown key {quoted(others[0])}", "the keys here are type and value")
-        return INVALID
-    if value is not None:
-        if kind is not None and not (isinstance(kind[1], Scalar) and kind[1].text.lower() in ("name", "number")):
-            findings.error((*path, "type"), kind[1], f"must be name or number, not {describe(kind[1])}")
-            return INVALID
-        return _signal_word(findings, value[1], (*path, "value"))
-    if kind is None:
-        findings.error(path, node, "the signal is missing", 'write for example "SIGTERM"')
-        return INVALID
-    if isinstance(kind[1], Scalar) and kind[1].text.lower() in ("name", "number"):
-        findings.error(path, node, '"value" is missing', "write for example {type: name, value: SIGTERM}")
-        return INVALID
-    return _signal_word(findings, kind[1], (*path, "type"))
-
-
 def _sysctl(findings: Findings, node: Node, path: Path) -> Any:
     """A map of texts where plain true and false become 1 and 0, and nothing may be empty."""
     result = _map(structs.Text)(findings, node, path)
     if result is INVALID or not isinstance(node, Mapping):
         return INVALID
     for key, (_, value) in node.entries.items():
-        if isinstance(value, Scalar) and value.plain and value.text in _TRUE + _FALSE:
-            result[key] = "1" if value.text in _TRUE else "0"
+        if isinstance(value, Scalar) and value.plain and value.text in TRUE + FALSE:
+            result[key] = "1" if value.text in TRUE else "0"
         if not result[key]:
             findings.error((*path, key), value, "a sysctl needs a value")
             result[key] = INVALID
     return INVALID if _spoiled(result.values()) else result
-
-
-_FORMATS: dict[str, Convert] = {
-    "text": text,
-    "duration": _parsed(values.parse_duration, "a duration"),
-    "size": _parsed(values.parse_size, "a size"),
-    "mode": _parsed(values.parse_mode, "an octal mode"),
-    "signal": _signal,
-}

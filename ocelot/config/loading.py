@@ -13,9 +13,10 @@ from typing import Literal
 from msgspec import Struct
 
 from ocelot.config import nodes, structs
-from ocelot.config.converting import INVALID, describe, read_record
-from ocelot.config.findings import Finding, Findings, Path, quoted
-from ocelot.config.nodes import Mapping, Node, Sequence
+from ocelot.config.converting import read_record
+from ocelot.config.findings import Finding, Findings, quoted
+from ocelot.config.nodes import Mapping, Node
+from ocelot.config.scalars import INVALID, describe
 
 Kind = Literal["bootstrap", "supervise"]
 
@@ -91,19 +92,6 @@ def load_file(path: str, kind: Kind, *, root: str | None = None, check: bool = T
         findings.error_at(0, 0, f"cannot read the file: {reason}", _unreadable_hint(error))
         return _loaded(path, findings, None)
     return load(data, path, kind, root=root, check=check, files=files)
-
-
-def locate(document: Node | None, path: Path) -> Node | None:
-    """The node at ``path``, or the nearest one above it that is in the file."""
-    node = document
-    for step in path:
-        if isinstance(node, Mapping) and step in node.entries:
-            node = node.entries[str(step)][1]
-        elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
-            node = node.items[step]
-        else:
-            break
-    return node
 
 
 def _unreadable_hint(error: OSError) -> str:

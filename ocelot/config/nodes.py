@@ -115,7 +115,9 @@ def parse(text: str, *, pure: bool = False) -> tuple[Node | None, list[Duplicate
 
     ``pure`` takes PyYAML's own parser even where libyaml is there.
     """
-    parser = _pure_parser(text) if pure or not hasattr(yaml, "CParser") else _c_parser(text)
+    parser = None if pure else _c_parser(text)
+    if parser is None:
+        parser = _pure_parser(text)
     try:
         return _Composer().compose(_events(parser))
     except yaml.MarkedYAMLError as error:
@@ -127,7 +129,14 @@ def parse(text: str, *, pure: bool = False) -> tuple[Node | None, list[Duplicate
 
 
 def _c_parser(text: str) -> Any:
-    return yaml.CParser(text)  # type: ignore[attr-defined]
+    try:
+        from yaml._yaml import CParser
+    except ImportError:  # PyYAML was built without libyaml
+        return None
+    try:
+        return CParser(text)
+    except yaml.reader.ReaderError as error:
+        raise _unreadable(error, text) from None
 
 
 def _pure_parser(text: str) -> Any:
@@ -301,29 +310,46 @@ def _tag_flaw(event: Any) -> Flaw:
     return _flaw(event, f'the tag "{tag}" is not supported', "remove it; types follow from the keys")
 
 
-# What the two parsers say, by a piece of their words (libyaml's and PyYAML's differ), and what helps.
+_INDENTATION = (
+    "a key or a list item was expected here",
+    "check the quotes and the indentation, here and in the line above",
+)
+_OUTSIDE = ("text follows after the document", "check the indentation")
+
+# What the two parsers say, by a piece of their words (libyaml's and PyYAML's differ), what it means, and what helps.
 _PROBLEMS = (
     ("mapping values are not allowed", "a colon is not allowed here", "check the indentation, or quote the text"),
-    ("did not find expected key", "a key was expected here", "check the indentation of this line and the one above"),
-    ("expected <block end>", "a key was expected here", "check the indentation of this line and the one above"),
+    ("sequence entries are not allowed", "a list item is not allowed here", "put the list below its key"),
+    ("did not find expected key", *_INDENTATION),
+    ("did not find expected '-' indicator", *_INDENTATION),
+    ("expected <block end>", *_INDENTATION),
     ("could not find expected ':'", "a colon was expected after the key", "write `key: value`, with a space"),
-    ("did not find expected '-' indicator", "a list item was expected here", "check the indentation"),
-    ("did not find expected ',' or ']'", "a bracketed list is not closed", 'add "," or "]"'),
-    ("expected ',' or ']'", "a bracketed list is not closed", 'add "," or "]"'),
-    ("did not find expected ',' or '}'", "a mapping in braces is not closed", 'add "," or "}"'),
-    ("expected ',' or '}'", "a mapping in braces is not closed", 'add "," or "}"'),
-    ("block sequence entries are not allowed", "a list item is not allowed here", "put the list below its key"),
-    ("unexpected end of stream", "a quoted text is not closed", "add the missing quote"),
+    ("expected node content", "a value was expected here", "put a text that starts with punctuation in quotes"),
+    ("expected the node content", "a value was expected here", "put a text that starts with punctuation in quotes"),
+    ("alphabetic or numeric", "an anchor or alias has no name", 'put a text that starts with "&" or "*" in quotes'),
+    ("expected comment or line break", "unexpected text", 'after "|" or ">" the text starts in the next line'),
+    ("expected chomping or indentation", "unexpected text", 'after "|" or ">" the text starts in the next line'),
+    ("undefined tag handle", "tags are not supported", 'put a text that starts with "!" in quotes'),
+    ("incompatible YAML document", "only YAML 1.1 and 1.2 are understood", "remove the %YAML line"),
     ("found unknown escape character", "unknown escape in double quotes", "double the backslash, or use single quotes"),
-    ("did not find expected <document start>", "text follows after the document", "check the indentation"),
-    ("expected '<document start>'", "text follows after the document", "check the indentation"),
+    ("expected <document start>", *_OUTSIDE),
+    ("expected '<document start>'", *_OUTSIDE),
+)
+# The same for what was opened and never closed: its beginning is the place to show.
+_UNCLOSED = (
+    ("expected ',' or ']'", "this list is not closed", 'add "," or "]"'),
+    ("expected ',' or '}'", "this mapping is not closed", 'add "," or "}"'),
+    ("unexpected end of stream", "this quoted text is not closed", "add the missing quote"),
 )
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> Flaw:
+    problem = error.problem or str(error)
+    for piece, message, hint in _UNCLOSED:
+        if piece in problem and error.context_mark:
+            return Flaw(error.context_mark.line + 1, error.context_mark.column + 1, message, hint)
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    problem = error.problem or str(error)
     if "cannot start any token" in problem:
         lines = text.splitlines()
         letter = lines[line - 1][column - 1 : column] if 0 < line <= len(lines) else ""

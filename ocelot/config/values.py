@@ -200,3 +200,17 @@ def parse_mode(text: str) -> int:
     if len(digits.lstrip("0")) > 4 or int(digits, 8) > 0o7777:
         raise ValueError(f'{quoted(text)} is too large for a mode: write for example "0644" or "1777"')
     return int(digits, 8)
+
+
+def is_numeric_address(host: str) -> bool:
+    """Whether ``host`` is an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    import socket
+
+    family = socket.AF_INET
+    if host.startswith("[") and host.endswith("]"):
+        host, family = host[1:-1], socket.AF_INET6
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True

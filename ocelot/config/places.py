@@ -1,0 +1,69 @@
+"""Where in the file a value of the configuration came from, for problems that show only once all of it is read."""
+
+from __future__ import annotations
+
+from ocelot.config.findings import Findings, Path
+from ocelot.config.nodes import Mapping, Node, Scalar, Sequence
+
+_SPELLINGS = {
+    "environmentVariables": ("environment",),
+    "environment": ("environmentVariables",),
+    "path": ("command",),
+    "timeout": ("timeoutSecs",),
+    "shutdownTimeout": ("shutdownTimeoutSecs",),
+}
+
+
+class Places:
+    """Reports problems by key path. Paths are those of the records; other spellings in the file are followed."""
+
+    def __init__(self, document: Node | None, findings: Findings) -> None:
+        self._document = document
+        self._findings = findings
+
+    def error(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
+        node, actual, _ = self._locate(path)
+        self._findings.error(actual, node, message, hint, also=self._locate(also)[0] if also else None)
+
+    def warn(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
+        node, actual, _ = self._locate(path)
+        self._findings.warn(actual, node, message, hint, also=self._locate(also)[0] if also else None)
+
+    def given(self, path: Path) -> bool:
+        """Whether the file says anything but null there."""
+        node, _, exact = self._locate(path)
+        return exact and not (isinstance(node, Scalar) and node.is_null)
+
+    def line(self, path: Path) -> int:
+        """The line of the value at ``path``, or of what is nearest above it; 0 in an empty file."""
+        node, _, _ = self._locate(path)
+        return node.line if node else 0
+
+    def _locate(self, path: Path) -> tuple[Node | None, Path, bool]:
+        """The node at ``path`` (or the nearest above it), the path as the file spells it, and whether it is that."""
+        node, parent = self._document, None
+        actual: list[str | int] = []
+        for index, step in enumerate(path):
+            if isinstance(node, Mapping):
+                if step == 0:  # a single record where a list could be
+                    continue
+                key = _spelling(node, str(step))
+                if key is None and step == "processes":  # a process beside "processes"
+                    continue
+                if key is None and index and path[index - 1] == "processes" and parent and step in parent.entries:
+                    node, key = parent, str(step)
+                    actual.pop()
+                if key is None:
+                    return node, (*actual, *path[index:]), False
+                parent, node = node, node.entries[key][1]
+                actual.append(key)
+            elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
+                node = node.items[step]
+                actual.append(step)
+            else:
+                return node, (*actual, *path[index:]), False
+        return node, tuple(actual), True
+
+
+def _spelling(node: Mapping, key: str) -> str | None:
+    return next((each for each in (key, *_SPELLINGS.get(key, ())) if each in node.entries), None)
