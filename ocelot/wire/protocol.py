@@ -3,11 +3,20 @@
 Times are seconds: ``*At`` on the real clock since the epoch (for people), the others durations.
 """
 
+import enum
 from typing import Literal
 
 from msgspec import Struct
 
 API = "/v1"
+
+
+class Role(enum.StrEnum):
+    """What a peer of the control socket may do; each role includes the ones before it."""
+
+    READ = "read"  # look: status, logs, the boot, metrics
+    OPERATE = "operate"  # start, stop, restart and signal processes
+    ADMIN = "admin"  # end the machine
 
 
 class Wire(Struct, kw_only=True, rename="camel", omit_defaults=False):
@@ -54,10 +63,53 @@ class Status(Wire, kw_only=True):
     processes: list[ProcessStatus] = []
 
 
+class ProcessList(Wire, kw_only=True):
+    processes: list[ProcessStatus]
+
+
+class ActionRequest(Wire, kw_only=True):
+    """What to start, stop, restart or signal. Every field may be left out.
+
+    ``names``: names or glob patterns, added to the name in the path. ``wait``: answer when it has taken effect, or after
+    ``timeout`` seconds. ``signal``: SIGHUP, HUP or 1; only for signal, where it is needed.
+    """
+
+    names: list[str] = []
+    wait: bool = True
+    timeout: float = 90.0
+    signal: str | int | None = None
+
+
 class ActionReply(Wire, kw_only=True):
-    """What start, stop, restart and signal did, one entry a process."""
+    """What start, stop, restart and signal led to, one entry a process.
+
+    ``settled``: each process has arrived where the action leads; false after ``wait: false`` or when the time was up.
+    ``failed``: names of the processes that have arrived somewhere else (a start that ended in ``fatal``).
+    """
 
     processes: list[ProcessStatus]
+    settled: bool = True
+    failed: list[str] = []
+
+
+class PowerReply(Wire, kw_only=True):
+    """The machine is going down. The connection may end at any moment from now on."""
+
+    verb: str
+
+
+class Version(Wire, kw_only=True):
+    version: str
+    api: str = API
+    python: str
+
+
+class Health(Wire, kw_only=True):
+    """``healthy``: ocelot answers, and no supervised process has failed for good."""
+
+    healthy: bool
+    phase: str
+    failed: list[str] = []
 
 
 class LogLine(Wire, kw_only=True):

@@ -1,0 +1,185 @@
+"""Every endpoint of the control socket in one table: the server dispatches on it, the OpenAPI document is made from it.
+
+A route without a role answers whoever could open the socket; the others ask for at least that role.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ocelot.wire import protocol
+from ocelot.wire.protocol import API, Role
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+SVG = "image/svg+xml"
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query parameter. ``type`` is its JSON Schema type; ``many``: it may be given more than once."""
+
+    name: str
+    type: str
+    summary: str
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """One endpoint. ``segments`` are the parts of the path; one in braces takes any text and is handed on by name."""
+
+    operation: str
+    method: str
+    path: str
+    role: Role | None
+    summary: str
+    reply: Any = None
+    request: Any = None
+    query: tuple[Query, ...] = ()
+    status: int = 200
+    media: tuple[str, ...] = (JSON,)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(self.path.strip("/").split("/"))
+
+    def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
+        """The variables of the path if ``segments`` fit this route, else None."""
+        own = self.segments
+        if len(own) != len(segments):
+            return None
+        variables = {}
+        for mine, theirs in zip(own, segments, strict=True):
+            if mine.startswith("{"):
+                variables[mine[1:-1]] = theirs
+            elif mine != theirs:
+                return None
+        return variables
+
+
+def _action(verb: str, summary: str) -> tuple[Route, Route]:
+    reply, request = protocol.ActionReply, protocol.ActionRequest
+    return (
+        Route(verb, "POST", f"{API}/processes/{verb}", Role.OPERATE, f"{summary} several processes.", reply, request),
+        Route(
+            f"{verb}One",
+            "POST",
+            f"{API}/processes/{{name}}/{verb}",
+            Role.OPERATE,
+            f"{summary} one process, or all that a glob pattern names.",
+            reply,
+            request,
+        ),
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "status",
+        "GET",
+        f"{API}/status",
+        Role.READ,
+        "The machine and its processes.",
+        protocol.Status,
+        query=(Query("name", "string", "Only processes of this name or glob pattern.", many=True),),
+    ),
+    Route("processes", "GET", f"{API}/processes", Role.READ, "Every process.", protocol.ProcessList),
+    Route("process", "GET", f"{API}/processes/{{name}}", Role.READ, "One process.", protocol.ProcessStatus),
+    *_action("start", "Start"),
+    *_action("stop", "Stop"),
+    *_action("restart", "Restart"),
+    *_action("signal", "Send a signal to"),
+    Route(
+        "logs",
+        "GET",
+        f"{API}/logs",
+        Role.READ,
+        "What processes wrote lately, merged by time, one JSON object a line.",
+        protocol.LogLine,
+        query=(
+            Query("name", "string", "A process name or glob pattern; without any: all.", many=True),
+            Query("n", "integer", "At most so many of the last lines."),
+            Query("since", "number", "Only lines written after this time, in seconds since the epoch."),
+            Query("follow", "boolean", "Go on with new lines until the client closes the connection."),
+        ),
+        media=(NDJSON,),
+    ),
+    Route(
+        "boot",
+        "GET",
+        f"{API}/boot",
+        Role.READ,
+        "The boot timeline; a table as text/plain, a picture as image/svg+xml.",
+        protocol.BootTimeline,
+        media=(JSON, TEXT, SVG),
+    ),
+    Route(
+        "power",
+        "POST",
+        f"{API}/power/{{verb}}",
+        Role.ADMIN,
+        "End the machine in order: poweroff, reboot or halt.",
+        protocol.PowerReply,
+        status=202,
+    ),
+    Route("version", "GET", f"{API}/version", None, "Who answers here.", protocol.Version),
+    Route(
+        "health",
+        "GET",
+        f"{API}/health",
+        None,
+        "Whether all is well: 200, or 503 when a process has failed for good.",
+        protocol.Health,
+    ),
+    Route("openapi", "GET", f"{API}/openapi.json", None, "This interface as an OpenAPI 3.1 document."),
+    Route(
+        "metrics",
+        "GET",
+        "/metrics",
+        Role.READ,
+        "Figures for Prometheus; OpenMetrics when the client accepts it.",
+        media=(TEXT, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    ),
+)
+
+
+def find(method: str, path: str) -> tuple[Route | None, dict[str, str], tuple[str, ...]]:
+    """The route for a request, its path variables, and the methods that this path knows.
+
+    The path is still percent-encoded as in the request line, so that an encoded slash stays within its segment.
+    """
+    segments = tuple(_unquote(part) for part in path.strip("/").split("/"))
+    methods = []
+    for route in ROUTES:
+        variables = route.match(segments)
+        if variables is None:
+            continue
+        if route.method == method or (method == "HEAD" and route.method == "GET"):
+            return route, variables, ()
+        methods.append(route.method)
+    return None, {}, tuple(methods)
+
+
+def _unquote(text: str) -> str:
+    """RFC 3986 percent-decoding without urllib, which costs more to import than all of this."""
+    if "%" not in text:
+        return text
+    first, *rest = text.encode("utf-8", "surrogateescape").split(b"%")
+    parts = [first]
+    for piece in rest:
+        try:
+            parts.append(bytes((int(piece[:2], 16),)) + piece[2:])
+        except ValueError:
+            parts.append(b"%" + piece)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def parse_query(text: str) -> dict[str, list[str]]:
+    """The query string as lists by name (application/x-www-form-urlencoded)."""
+    query: dict[str, list[str]] = {}
+    for pair in text.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            query.setdefault(_unquote(name.replace("+", " ")), []).append(_unquote(value.replace("+", " ")))
+    return query

@@ -1,0 +1,131 @@
+"""The tables of ``ocelotctl``: processes and log lines, from plain objects as JSON gives them, fitted to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Process = Mapping[str, Any]
+
+_COLOURS = {
+    "running": "\x1b[32m",
+    "starting": "\x1b[36m",
+    "waiting": "\x1b[36m",
+    "stopping": "\x1b[33m",
+    "backoff": "\x1b[33m",
+    "fatal": "\x1b[31m",
+    "stopped": "\x1b[2m",
+    "exited": "\x1b[2m",
+}
+_NAME_COLOURS = ("\x1b[36m", "\x1b[33m", "\x1b[35m", "\x1b[32m", "\x1b[34m")
+_HEADS = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "WHY")
+_LEAST = (4, 5, 3, 6, 8, 9, 3)
+
+
+def is_up(process: Process) -> bool:
+    """Running, or a oneshot that is done with success."""
+    if process["state"] == "exited" and process["type"] == "oneshot":
+        return process["lastExit"] is None or process["lastExit"]["status"] == 0
+    return bool(process["state"] == "running")
+
+
+def machine_line(status: Mapping[str, Any], *, colour: bool = False) -> str:
+    phase = status["phase"]
+    if colour and phase == "failed":
+        phase = f"\x1b[31m{phase}\x1b[0m"
+    return (
+        f"{status['hostname']}: {phase}, up {span(status['uptime'])}, "
+        f"ocelot {status['version']} as pid {status['pid']} ({status['identity']})"
+    )
+
+
+def process_table(processes: Sequence[Process], *, width: int | None, colour: bool = False) -> list[str]:
+    """A head and one line a process. What does not fit ``width`` is shortened, the last columns first."""
+    rows = [_row(process) for process in processes]
+    widths = [max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(_HEADS)]
+    if not any(row[6] for row in rows):
+        widths[6] = 0
+    if width is not None:
+        for column in (6, 5, 0):
+            excess = sum(widths) + 2 * (len(widths) - 1) - width
+            if excess > 0 and widths[column]:
+                widths[column] = max(_LEAST[column], widths[column] - excess)
+    lines = [_line(_HEADS, widths)]
+    for process, row in zip(processes, rows, strict=True):
+        line = _line(row, widths)
+        tint = _COLOURS.get(process["state"], "")
+        if colour and tint:
+            start = widths[0] + 2
+            end = start + len(row[1])
+            line = f"{line[:start]}{tint}{line[start:end]}\x1b[0m{line[end:]}"
+        lines.append(line)
+    return lines
+
+
+def _row(process: Process) -> tuple[str, ...]:
+    state = process["state"]
+    if state == "running" and not process["ready"]:
+        state = "running (not ready)"
+    why = process["reason"] or ""
+    if process["nextStartIn"] is not None:
+        why = f"starts in {span(process['nextStartIn'])}" + (f"; {why}" if why else "")
+    return (
+        process["name"],
+        state,
+        str(process["pid"] or "-"),
+        span(process["uptime"]) if process["uptime"] is not None else "-",
+        str(process["restarts"]),
+        _exit(process["lastExit"]),
+        why.replace("\n", " "),
+    )
+
+
+def _exit(last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "-"
+    how = last["signal"] or (f"status {last['code']}" if last["code"] is not None else last["detail"] or "failed")
+    return how if last["cause"] in ("exit", "signal") else f"{how} ({last['cause']})"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(_fit(cell, width) for cell, width in zip(cells, widths, strict=True) if width).rstrip()
+
+
+def _fit(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+def span(seconds: float) -> str:
+    """A time in at most two units: ``850ms``, ``42s``, ``5m 12s``, ``3d 4h``."""
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f}ms"
+    whole = int(seconds)
+    for unit, size, below, small in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit}" + (f" {rest}{below}" if rest else "")
+    return f"{whole}s"
+
+
+def log_printer(*, plain: bool, names: bool, colour: bool, raw: bool) -> Callable[[bytes], str]:
+    """What turns one NDJSON line of the log into text: ``09:12:33.120 web | text``."""
+    if raw:
+        return lambda line: line.decode("utf-8", "replace")
+    import json
+    from datetime import datetime
+
+    seen: dict[str, str] = {}
+
+    def show(line: bytes) -> str:
+        entry = json.loads(line)
+        text: str = entry["text"]
+        if plain:
+            return text
+        at = datetime.fromtimestamp(entry["at"]).strftime("%H:%M:%S.%f")[:-3]
+        name = entry["name"]
+        if colour:
+            tint = seen.setdefault(name, _NAME_COLOURS[len(seen) % len(_NAME_COLOURS)])
+            name, at = f"{tint}{name}\x1b[0m", f"\x1b[2m{at}\x1b[0m"
+        return f"{at} {name} | {text}" if names else f"{at} {text}"
+
+    return show

@@ -1,0 +1,158 @@
+"""Start, stop, restart and signal as the control socket offers them: names and patterns, waiting, and what came of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import translate
+
+import trio
+
+from ocelot.errors import ControlError
+from ocelot.states import State
+from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus
+from supervisor.control import Supervised
+
+LONGEST_WAIT = 3600.0
+"""Seconds; a client that wants to wait longer asks again."""
+
+Arrived = Callable[[ProcessStatus], bool | None]
+"""Whether a process is where the action leads: True, False (it has ended up elsewhere), None (not yet)."""
+
+
+async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
+    """Do ``verb`` (start, stop, restart, signal) to the processes that ``request`` names, and wait if it says so.
+
+    Raises ControlError for unknown names, a bad signal, or a signal to a process that does not run.
+    """
+    names = resolve(supervisor.names, request.names)
+    if verb == "signal":
+        send_signal(supervisor, names, request.signal)
+        return ActionReply(processes=[supervisor.status(name) for name in names])
+    arrived: dict[str, Arrived] = {}
+    for name in names:
+        arrived[name] = has_stopped if verb == "stop" else has_started
+        if verb == "restart":
+            arrived[name] = _restarted_since(supervisor.status(name).pid)
+    await {"start": supervisor.start, "stop": supervisor.stop, "restart": supervisor.restart}[verb](names)
+    settled = False
+    with trio.move_on_after(min(max(request.timeout, 0.0), LONGEST_WAIT) if request.wait else 0.0):
+        await _settle(supervisor, arrived)
+        settled = True
+    states = [supervisor.status(name) for name in names]
+    failed = [state.name for state in states if arrived[state.name](state) is False]
+    return ActionReply(processes=states, settled=settled, failed=failed)
+
+
+async def _settle(supervisor: Supervised, arrived: Mapping[str, Arrived]) -> None:
+    waiting = set(arrived)
+    while True:
+        change = supervisor.changed()
+        waiting = {name for name in waiting if arrived[name](supervisor.status(name)) is None}
+        if not waiting:
+            return
+        await change.wait()
+
+
+def has_started(status: ProcessStatus) -> bool | None:
+    """Running and ready, or a program that is done with success; a program that ended otherwise has failed."""
+    if status.state == State.RUNNING:
+        return True
+    if status.state == State.EXITED:
+        return status.last_exit is None or status.last_exit.status == 0
+    if status.state in (State.FATAL, State.BACKOFF, State.STOPPED):
+        return False
+    return None
+
+
+def has_stopped(status: ProcessStatus) -> bool | None:
+    return True if status.state in (State.STOPPED, State.EXITED, State.FATAL) else None
+
+
+def _restarted_since(pid: int | None) -> Arrived:
+    def arrived(status: ProcessStatus) -> bool | None:
+        if pid is not None and status.pid == pid:
+            return None
+        return has_started(status)
+
+    return arrived
+
+
+# -- names and signals
+
+
+def resolve(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The names that ``wanted`` (names and glob patterns) stands for, in the order of ``known``, each once.
+
+    Raises ControlError: 404 for a name or pattern that fits nothing, 400 for an empty list.
+    """
+    if not wanted:
+        raise ControlError(
+            "cannot tell which process is meant: no name was given",
+            hint='name one or several, or "*" for all',
+            status=400,
+            kind="bad-request",
+        )
+    found: set[str] = set()
+    everything = set(known)
+    for text in wanted:
+        matches = {text} & everything
+        if not matches and any(mark in text for mark in "*?["):
+            pattern = re.compile(translate(text))
+            matches = {name for name in known if pattern.match(name)}
+            if not matches and text == "*":
+                continue  # all of none is none
+        if not matches:
+            raise unknown(text, known)
+        found |= matches
+    return [name for name in known if name in found]
+
+
+def unknown(name: str, known: Sequence[str]) -> ControlError:
+    """The error for a process that does not exist, with the nearest name that does."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        hint = f'did you mean "{near[0]}"?'
+    else:
+        hint = "there are: " + ", ".join(known[:8]) + (", ..." if len(known) > 8 else "") if known else "there are none"
+    return ControlError(f'cannot find the process "{name}"', hint=hint, status=404, kind="no-such-process")
+
+
+def send_signal(supervisor: Supervised, names: Sequence[str], wanted: str | int | None) -> None:
+    number = signal_number(wanted)
+    idle = [name for name in names if supervisor.status(name).pid is None]
+    if idle:
+        raise ControlError(
+            f'cannot signal "{idle[0]}": it does not run',
+            hint=f"it is {supervisor.status(idle[0]).state}; start it first, or leave it out",
+            status=409,
+            kind="not-running",
+        )
+    supervisor.signal(names, number)
+
+
+def signal_number(wanted: str | int | None) -> int:
+    """15 for SIGTERM, TERM, term, "15" or 15; SIGRTMIN+n too. Raises ControlError (400)."""
+    if isinstance(wanted, int) or (wanted or "").isdecimal():
+        number = int(wanted or 0)
+        if 1 <= number <= signal.SIGRTMAX:
+            return number
+    else:
+        name = (wanted or "").upper().removeprefix("SIG")
+        base, plus, offset = name.partition("+")
+        if plus and base == "RTMIN" and offset.isdecimal() and signal.SIGRTMIN + int(offset) <= signal.SIGRTMAX:
+            return signal.SIGRTMIN + int(offset)
+        member = signal.Signals.__members__.get(f"SIG{name}")
+        if member is not None:
+            return int(member)
+    raise ControlError(
+        f'cannot send the signal "{wanted}": there is no such signal'
+        if wanted
+        else "cannot send a signal: none was given",
+        hint="name it as in signal(7), for example HUP or SIGTERM",
+        status=400,
+        kind="bad-request",
+    )

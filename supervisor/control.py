@@ -1,0 +1,319 @@
+"""The control socket: HTTP/1.1 and JSON on a unix socket, and the listener for metrics on TCP.
+
+The sockets are bound at once, but h11 and the endpoints are imported when the first client connects: on the boot path
+they would cost more than the whole of the listening (20 ms on a desk, half a second in an emulated machine).
+
+The socket's file appears whole: it is bound under another name, gets its mode and group, and is renamed into place. A
+file that is there already is replaced only if nobody answers behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import ControlError, describe
+from ocelot.states import PowerVerb
+from ocelot.wire.protocol import BootTimeline, ProcessStatus, Status
+
+if TYPE_CHECKING:
+    from supervisor.connection import Answer
+    from supervisor.output import OutputLine
+    from supervisor.relay import Counters
+    from supervisor.ring import Line
+
+BACKLOG = 128
+CONNECTIONS = 64
+"""At once, on one listener. Root is always let in, so that a crowd of clients cannot lock the operator out."""
+
+CONNECTIONS_PER_USER = 16
+
+_PATH_LIMIT = 107
+"""Bytes of a path in sockaddr_un (unix(7)), without the final zero."""
+
+
+class Supervised(Protocol):
+    """The processes as the control socket needs them; ``manager.Supervisor`` is one. Names are always known ones."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def status(self, name: str) -> ProcessStatus: ...
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Ask for it; when this returns, what ``status`` says comes after the request."""
+
+    async def stop(self, names: Sequence[str]) -> None: ...
+
+    async def restart(self, names: Sequence[str]) -> None: ...
+
+    def signal(self, names: Sequence[str], number: int) -> None: ...
+
+    def changed(self) -> trio.Event:
+        """An event that is set when any process next changes its state."""
+
+    @property
+    def outputs(self) -> Mapping[str, LogSource]:
+        """By the name of the process."""
+
+
+class LogSource(Protocol):
+    """The output of one process; ``output.Output`` is one."""
+
+    def lines(self, last: int | None = None, since: float | None = None) -> Sequence[OutputLine]: ...
+
+    def watch(self, seen: Callable[[str, Line], None]) -> AbstractContextManager[None]: ...
+
+    @property
+    def counters(self) -> Mapping[str, Counters]: ...
+
+
+class Controlled(Protocol):
+    """What the control socket controls; ``pid1`` implements it."""
+
+    @property
+    def supervisor(self) -> Supervised | None:
+        """The processes, or None while the machine still boots."""
+
+    def status(self) -> Status: ...
+
+    def timeline(self) -> BootTimeline: ...
+
+    def request_power(self, verb: PowerVerb) -> None:
+        """Begin to go down; returns at once. Raises ControlError if that cannot be done here."""
+
+    def counters(self) -> Mapping[str, float]:
+        """Counters of ocelot itself by name, for the metrics: ``reaped_orphans``, ``reaped_children``."""
+
+
+async def serve(
+    machine: Controlled,
+    config: structs.Control,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer on the control socket until cancelled. Raises ControlError if it cannot be opened."""
+    from supervisor.permissions import socket_group
+
+    sock = listen_unix(config.socket, config.mode, socket_group(config.group))
+    mine = _identity(config.socket)
+
+    def welcome(stream: trio.SocketStream) -> tuple[int, Answer]:
+        from supervisor.endpoints import control_answer
+        from supervisor.permissions import peer_of, role_of
+
+        peer = peer_of(stream.socket)
+        return peer.uid, control_answer(machine, role_of(peer, config.roles, own_uid=os.geteuid()))
+
+    try:
+        task_status.started()
+        await _accept(sock, welcome)
+    finally:
+        sock.close()
+        with suppress(OSError):  # unless another instance has taken the name since
+            if _identity(config.socket) == mine:
+                os.unlink(config.socket)
+
+
+async def serve_metrics(
+    machine: Controlled,
+    config: structs.Metrics,
+    *,
+    task_status: trio.TaskStatus[tuple[str, int] | None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer /metrics and /health on TCP until cancelled; return at once if no listener is configured.
+
+    ``task_status`` gets the address, with the port that the kernel chose for port 0. Raises ControlError if the address
+    is wrong or taken.
+    """
+    if config.listen is None:
+        task_status.started(None)
+        return
+    sock = listen_tcp(config.listen)
+
+    def welcome(_stream: trio.SocketStream) -> tuple[int, Answer]:
+        from supervisor.endpoints import metrics_answer
+
+        return _NOBODY, metrics_answer(machine)
+
+    with sock:
+        task_status.started(sock.getsockname()[:2])
+        await _accept(sock, welcome)
+
+
+# -- sockets
+
+
+def listen_unix(path: str, mode: int, gid: int = -1) -> socket.socket:
+    """A listening unix socket at ``path``, whose folder is made if need be (0755). Raises ControlError."""
+    if len(os.fsencode(path)) > _PATH_LIMIT - len(_SUFFIX):
+        raise ControlError(
+            f'cannot listen on "{path}": the path of a unix socket has at most {_PATH_LIMIT - len(_SUFFIX)} bytes here',
+            hint="choose a shorter control.socket",
+            kind="socket",
+        )
+    try:
+        _make_folder(os.path.dirname(path))
+        _refuse_taken(path)
+        return _bind_unix(path, mode, gid)
+    except OSError as error:
+        raise ControlError(f'cannot listen on "{path}": {describe(error)}', kind="socket") from None
+
+
+_SUFFIX = ".new"
+
+
+def _bind_unix(path: str, mode: int, gid: int) -> socket.socket:
+    temporary = path + _SUFFIX
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        old_mask = os.umask(0o777)  # nobody gets in before the mode and the group are right
+        try:
+            sock.bind(temporary)
+        finally:
+            os.umask(old_mask)
+        if gid != -1:
+            os.chown(temporary, -1, gid)
+        os.chmod(temporary, mode)
+        sock.listen(BACKLOG)
+        os.rename(temporary, path)
+    except BaseException:
+        sock.close()
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    return sock
+
+
+def _make_folder(folder: str) -> None:
+    if folder and not os.path.isdir(folder):
+        _make_folder(os.path.dirname(folder))
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)  # whatever the umask is
+
+
+def _refuse_taken(path: str) -> None:
+    """Raise ControlError if somebody answers at ``path``, or if it is no socket at all."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ControlError(
+            f'cannot listen on "{path}": there is something else, and it is not a socket',
+            hint="choose another control.socket, or remove it",
+            kind="socket",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        result = probe.connect_ex(path)
+    if result in (errno.ECONNREFUSED, errno.ENOENT):
+        return  # the instance that made it is gone
+    raise ControlError(
+        f'cannot listen on "{path}": another instance answers there',
+        hint="stop that one first, or give this one another control.socket",
+        kind="socket",
+    )
+
+
+def listen_tcp(address: str) -> socket.socket:
+    """A listening TCP socket for ``HOST:PORT`` or ``[V6]:PORT`` with a numeric host. Raises ControlError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]") or "0.0.0.0"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError(port)
+    except (OSError, ValueError):
+        raise ControlError(
+            f'cannot listen on "{address}": it is not a numeric address and a port',
+            hint='write metrics.listen as "0.0.0.0:9464" or "[::1]:9464"',
+            kind="socket",
+        ) from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, int(port)))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ControlError(f'cannot listen on "{address}": {describe(error)}', kind="socket") from None
+    return sock
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+# -- connections
+
+_NOBODY = -1
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+    b'{"kind":"too-many-connections","message":"cannot answer: too many connections are open","hint":"try again later"}\n'
+)
+
+Welcome = Callable[[trio.SocketStream], "tuple[int, Answer]"]
+
+
+class Gate:
+    """Counts the open connections of each user, and says who may still come in."""
+
+    def __init__(self, total: int = CONNECTIONS, per_user: int = CONNECTIONS_PER_USER) -> None:
+        self._total = total
+        self._per_user = per_user
+        self._open: dict[int, int] = {}
+
+    @contextmanager
+    def enter(self, uid: int) -> Iterator[bool]:
+        """Hold a place while the block runs; false if there is none. Root always finds one."""
+        mine = self._open.get(uid, 0)
+        limit = self._total if uid == _NOBODY else self._per_user
+        if uid != 0 and (mine >= limit or sum(self._open.values()) >= self._total):
+            yield False
+            return
+        self._open[uid] = mine + 1
+        try:
+            yield True
+        finally:
+            self._open[uid] -= 1
+            if not self._open[uid]:
+                del self._open[uid]
+
+
+async def _accept(sock: socket.socket, welcome: Welcome) -> None:
+    sock.setblocking(False)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    gate = Gate()
+
+    async def meet(stream: trio.SocketStream) -> None:
+        try:
+            uid, answer = welcome(stream)
+        except OSError as error:
+            log.debug(f"control: a client left at once: {describe(error)}")
+            await stream.aclose()
+            return
+        from supervisor.connection import converse
+
+        with gate.enter(uid) as admitted:
+            if admitted:
+                await converse(stream, answer)
+            else:
+                with suppress(trio.BrokenResourceError), trio.move_on_after(1.0):
+                    await stream.send_all(_FULL)
+                await stream.aclose()
+
+    await trio.serve_listeners(meet, [listener])

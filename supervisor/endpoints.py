@@ -1,0 +1,254 @@
+"""What each endpoint of the control socket does: one short function an operation of ``ocelot.wire.routes``.
+
+Imported when the first client connects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from ocelot import __version__, log
+from ocelot.errors import ControlError
+from ocelot.states import PowerVerb, State
+from ocelot.wire import drawing, protocol, routes
+from ocelot.wire.protocol import Role
+from supervisor.actions import act, resolve, unknown
+from supervisor.connection import Answer, Request, Response, problem
+from supervisor.control import Controlled, Supervised
+from supervisor.permissions import require
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to one operation. ``path`` and ``query`` are decoded."""
+
+    machine: Controlled
+    request: Request
+    path: Mapping[str, str]
+    query: Mapping[str, list[str]]
+
+
+def control_answer(machine: Controlled, role: Role | None) -> Answer:
+    """What answers one client of the control socket, who has ``role``."""
+
+    async def answer(request: Request) -> Response:
+        route, variables, methods = routes.find(request.method, request.path)
+        if route is None:
+            return _no_route(request, methods)
+        deed = route.summary[0].lower() + route.summary[1:].partition(":")[0].rstrip(".")
+        require(role, route.role, f'answer "{request.method} {request.path}" ({deed})')
+        return await OPERATIONS[route.operation](Call(machine, request, variables, routes.parse_query(request.query)))
+
+    return answer
+
+
+def metrics_answer(machine: Controlled) -> Answer:
+    """What answers on the metrics listener: figures and health, to anybody, and nothing else."""
+    known = {"/metrics": _metrics, "/health": _health}
+
+    async def answer(request: Request) -> Response:
+        operation = known.get(request.path)
+        if operation is None:
+            return _no_route(request, ())
+        if request.method not in ("GET", "HEAD"):
+            return _no_route(request, ("GET",))
+        return await operation(Call(machine, request, {}, {}))
+
+    return answer
+
+
+def _no_route(request: Request, methods: tuple[str, ...]) -> Response:
+    if methods:
+        allowed = ", ".join(methods)
+        error = ControlError(
+            f"cannot answer {request.method} here",
+            hint=f"this path takes {allowed}",
+            status=405,
+            kind="method-not-allowed",
+        )
+        return problem(error, allow=allowed)
+    return problem(
+        ControlError(
+            f'cannot find "{request.path}"',
+            hint=f"{protocol.API}/openapi.json lists what the control socket knows",
+            status=404,
+            kind="not-found",
+        )
+    )
+
+
+def _json(reply: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(reply) + b"\n", status)
+
+
+# -- reading
+
+
+async def _status(call: Call) -> Response:
+    status = call.machine.status()
+    if "name" in call.query:
+        by_name = {process.name: process for process in status.processes}
+        status.processes = [by_name[name] for name in resolve(list(by_name), call.query["name"])]
+    return _json(status)
+
+
+async def _processes(call: Call) -> Response:
+    return _json(protocol.ProcessList(processes=call.machine.status().processes))
+
+
+async def _process(call: Call) -> Response:
+    supervisor = _supervisor(call)
+    name = call.path["name"]
+    if name not in supervisor.names:
+        raise unknown(name, supervisor.names)
+    return _json(supervisor.status(name))
+
+
+async def _boot(call: Call) -> Response:
+    timeline = call.machine.timeline()
+    accepted = call.request.headers.get("accept", "")
+    if "svg" not in accepted and "text/plain" not in accepted:
+        return _json(timeline)
+    plain = msgspec.to_builtins(timeline)
+    if "svg" in accepted:
+        return Response(drawing.svg(plain).encode(), media=routes.SVG)
+    return Response(("\n".join(drawing.table(plain, width=100)) + "\n").encode(), media=routes.TEXT)
+
+
+async def _version(_call: Call) -> Response:
+    return _json(protocol.Version(version=__version__, python=".".join(map(str, sys.version_info[:3]))))
+
+
+async def _health(call: Call) -> Response:
+    status = call.machine.status()
+    failed = [process.name for process in status.processes if process.state == State.FATAL]
+    healthy = not failed and status.phase != "failed"
+    return _json(protocol.Health(healthy=healthy, phase=status.phase, failed=failed), 200 if healthy else 503)
+
+
+async def _openapi(_call: Call) -> Response:
+    from ocelot.wire.openapi import document
+
+    return _json(document())
+
+
+async def _metrics(call: Call) -> Response:
+    from supervisor.metrics import expose
+
+    body, media = await expose(call.machine, call.request.headers.get("accept", ""))
+    return Response(body, media=media)
+
+
+# -- acting
+
+
+def _supervisor(call: Call) -> Supervised:
+    supervisor = call.machine.supervisor
+    if supervisor is None:
+        raise ControlError(
+            "cannot do this yet: no processes are supervised",
+            hint="wait until the boot has come to its hand-off; ocelotctl boot shows how far it is",
+            status=503,
+            kind="not-ready",
+        )
+    return supervisor
+
+
+def _action(verb: str) -> Callable[[Call], Awaitable[Response]]:
+    async def run(call: Call) -> Response:
+        supervisor = _supervisor(call)
+        request = _decode(call.request.body)
+        if "name" in call.path:
+            request.names.append(call.path["name"])
+        reply = await act(supervisor, verb, request)
+        log.debug(f"control: {verb} {' '.join(request.names)}")
+        return _json(reply)
+
+    return run
+
+
+def _decode(body: bytes) -> protocol.ActionRequest:
+    if not body:
+        return protocol.ActionRequest(names=[])
+    try:
+        request = msgspec.json.decode(body, type=protocol.ActionRequest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ControlError(
+            f"cannot read the request: {error}",
+            hint='send a JSON object such as {"names": ["web"], "wait": false}',
+            status=400,
+            kind="bad-request",
+        ) from None
+    return request
+
+
+async def _power(call: Call) -> Response:
+    try:
+        verb = PowerVerb(call.path["verb"])
+    except ValueError:
+        raise ControlError(
+            f'cannot do "{call.path["verb"]}"',
+            hint="the verbs are poweroff, reboot and halt",
+            status=404,
+            kind="not-found",
+        ) from None
+    call.machine.request_power(verb)
+    return _json(protocol.PowerReply(verb=verb.value), 202)
+
+
+# -- logs
+
+
+async def _logs(call: Call) -> Response:
+    from supervisor.loglines import follow, recent
+
+    supervisor = _supervisor(call)
+    names = resolve(supervisor.names, call.query.get("name") or ["*"])
+    count = _number(call.query, "n", None)
+    since = _number(call.query, "since", None)
+    limit = None if count is None else max(int(count), 0)
+    if _flag(call.query, "follow"):
+        return Response(follow(supervisor, names, limit, since), media=routes.NDJSON)
+    lines = b"".join(msgspec.json.encode(line) + b"\n" for line in recent(supervisor, names, limit, since))
+    return Response(lines, media=routes.NDJSON)
+
+
+def _number(query: Mapping[str, list[str]], name: str, default: float | None) -> float | None:
+    if name not in query:
+        return default
+    try:
+        value = float(query[name][-1])
+        if value == value and abs(value) != float("inf"):
+            return value
+    except ValueError:
+        pass
+    raise ControlError(
+        f'cannot read the parameter "{name}": "{query[name][-1]}" is not a number', status=400, kind="bad-request"
+    )
+
+
+def _flag(query: Mapping[str, list[str]], name: str) -> bool:
+    return query.get(name, ["false"])[-1].lower() in ("", "1", "true", "yes", "on")
+
+
+Operation = Callable[[Call], Awaitable[Response]]
+
+OPERATIONS: Mapping[str, Operation] = {
+    "status": _status,
+    "processes": _processes,
+    "process": _process,
+    **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal")},
+    **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal")},
+    "logs": _logs,
+    "boot": _boot,
+    "power": _power,
+    "version": _version,
+    "health": _health,
+    "openapi": _openapi,
+    "metrics": _metrics,
+}
+"""By the operation of a route; a test holds the two together."""
