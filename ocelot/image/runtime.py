@@ -46,27 +46,27 @@ STAND_INS = {
     "ctypes.util": "ctypes_util",
 }
 
-DROP = frozenset(
-    # ours, of no use on a running machine (ocelot.client is for other people's programs, with anyio)
-    "ocelot.image ocelot.client "
-    # asked for by packages, only where functions of theirs that we do not call need them
-    "anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools "
-    "prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django "
-    "typing_extensions setuptools packaging pkg_resources "
-    # the real ones of the stand-ins, and what only they pull in
-    "_ssl _hashlib _decimal _pydecimal email http.client "
-    # the standard library's tools and corners
-    "test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle "
-    "timeit tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3 "
-    "curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources "
-    "importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib".split()
-)
-"""Modules that stay out, with all below them, unless a module of ocelot's names them itself."""
+_DROPPED = """
+    ocelot.image ocelot.client
+    anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools
+    prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django
+    typing_extensions setuptools packaging pkg_resources
+    _ssl _hashlib _decimal _pydecimal email http.client
+    test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle
+    timeit tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3
+    curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources
+    importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib
+"""
+DROP = frozenset(_DROPPED.split())
+"""Modules that stay out, with all below them, unless a module of ocelot's names them itself. Line by line: ours that a
+running machine has no use for; what packages ask for in functions that are not called here; what only the real modules
+behind the stand-ins need; the standard library's tools and corners."""
 
-ALWAYS = (
-    "os encodings encodings.utf_8 encodings.ascii encodings.latin_1 encodings.idna runpy "
-    "_strptime datetime traceback linecache threading warnings uuid copyreg"
-).split()
+_REQUIRED = """
+    os encodings encodings.utf_8 encodings.ascii encodings.latin_1 encodings.idna runpy
+    _strptime datetime traceback linecache threading warnings uuid copyreg
+"""
+ALWAYS = tuple(_REQUIRED.split())
 """Imported by the interpreter itself, by C extensions, or by a name that is made at run time."""
 
 
@@ -107,7 +107,7 @@ def build_runtime(
     return Runtime(
         destination,
         prefix,
-        ".".join(map(str, sys.version_info[:3])),
+        python_version(),
         modules,
         folder_size(destination),
         elf.tool("strip") is not None,
@@ -117,6 +117,10 @@ def build_runtime(
 def library(folder: str) -> str:
     """The folder of the modules in the runtime at ``folder``."""
     return os.path.join(folder, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def python_version() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
 
 
 def search_path() -> tuple[str, ...]:

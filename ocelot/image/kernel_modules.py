@@ -1,0 +1,210 @@
+"""Which kernel modules an image needs, in the order in which they load, from what depmod(8) wrote about a kernel.
+
+Dependencies are those of modules.dep, then the ``pre`` ones of modules.softdep, which often name an alias
+(``crypto-crc32c``) with several providers: the generic one is taken, since the others are for particular processors.
+Modules go in decompressed: the archive as a whole is compressed better, and PID 1 has less to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ocelot.errors import OcelotError
+from ocelot.image import cpio
+
+SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One kernel's modules. Paths are relative to ``folder``, the host's ``.../lib/modules/VERSION``.
+
+    ``depends`` maps a path to the paths it needs, ``soft`` a module's name to names or aliases, ``aliases`` an alias to
+    module names, ``builtin`` are names of what the kernel itself contains.
+    """
+
+    folder: str
+    version: str
+    depends: Mapping[str, tuple[str, ...]]
+    soft: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    builtin: frozenset[str] = frozenset()
+
+    def find(self, name: str) -> str | None:
+        """The path of a module given as a path (any compression suffix) or as a bare name, or None."""
+        if "/" in name:
+            stem = strip_suffix(name)
+            return next((f"{stem}{suffix}" for suffix in SUFFIXES if f"{stem}{suffix}" in self.depends), None)
+        wanted = module_name(name)
+        return next((path for path in self.depends if module_name(path) == wanted), None)
+
+    def provider(self, name: str) -> str | None:
+        """The path of the module ``name``, or of the one that best answers to it as an alias."""
+        found = self.find(name)
+        if found is not None:
+            return found
+        candidates = self.aliases.get(name, ())
+        generic = [candidate for candidate in candidates if candidate.endswith("_generic")]
+        return next((path for candidate in (*generic, *candidates) if (path := self.find(candidate))), None)
+
+    def is_builtin(self, name: str) -> bool:
+        return module_name(name) in self.builtin
+
+    def load_order(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """``paths`` and all they need, each after what it needs. A cycle is cut where it closes."""
+        order: list[str] = []
+        visited: set[str] = set()
+
+        def visit(path: str) -> None:
+            if path in visited:
+                return
+            visited.add(path)
+            for name in self.soft.get(module_name(path), ()):
+                provider = self.provider(name)
+                if provider is not None:
+                    visit(provider)
+            for needed in reversed(self.depends.get(path, ())):
+                visit(needed)
+            order.append(path)
+
+        for path in paths:
+            visit(path)
+        return tuple(order)
+
+
+def module_name(path: str) -> str:
+    """``virtio_pci`` for ``kernel/drivers/virtio/virtio-pci.ko.xz``: as the kernel knows it."""
+    return os.path.basename(strip_suffix(path)).replace("-", "_")
+
+
+def strip_suffix(path: str) -> str:
+    """A module's path without ``.ko`` and what may follow it."""
+    for suffix in reversed(SUFFIXES):
+        if path.endswith(suffix):
+            return path.removesuffix(suffix)
+    return path
+
+
+def read_tree(modules_root: str, version: str) -> Tree:
+    """The modules of kernel ``version`` below ``modules_root`` (its lib/modules, or the folder that holds VERSION).
+
+    OcelotError when there are none, or when depmod has not run.
+    """
+    places = [os.path.join(modules_root, part, version) for part in ("lib/modules", "usr/lib/modules", "")]
+    folder = next((place for place in places if os.path.isdir(place)), None)
+    if folder is None:
+        known = ", ".join(versions(modules_root)) or "none"
+        raise OcelotError(
+            f'cannot find the modules of kernel "{version}" below "{modules_root}"',
+            hint=f"kernels there: {known}; see --modules-root",
+        )
+    dep = _read(folder, "modules.dep")
+    if dep is None:
+        raise OcelotError(f'cannot find modules.dep in "{folder}"', hint=f"run: depmod -b {modules_root} {version}")
+    return Tree(
+        folder,
+        version,
+        parse_dep(dep),
+        parse_softdep(_read(folder, "modules.softdep") or ""),
+        parse_alias(_read(folder, "modules.alias") or ""),
+        frozenset(module_name(line) for line in (_read(folder, "modules.builtin") or "").splitlines()),
+    )
+
+
+def versions(modules_root: str) -> tuple[str, ...]:
+    """The kernels whose modules lie below ``modules_root``."""
+    places = [os.path.join(modules_root, part) for part in ("lib/modules", "usr/lib/modules", "")]
+    found = {
+        name
+        for place in places
+        if os.path.isdir(place)
+        for name in os.listdir(place)
+        if os.path.isfile(os.path.join(place, name, "modules.dep"))
+    }
+    return tuple(sorted(found))
+
+
+def _read(folder: str, name: str) -> str | None:
+    try:
+        with open(os.path.join(folder, name)) as opened:
+            return opened.read()
+    except FileNotFoundError:
+        return None
+
+
+def parse_dep(text: str) -> dict[str, tuple[str, ...]]:
+    """modules.dep: ``path: path path``."""
+    lines = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {path.strip(): tuple(needed.split()) for path, _, needed in lines}
+
+
+def parse_softdep(text: str) -> dict[str, tuple[str, ...]]:
+    """modules.softdep: ``softdep NAME pre: a b post: c``; only what must come before."""
+    found: dict[str, tuple[str, ...]] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 3 or words[0] != "softdep" or "pre:" not in words:
+            continue
+        before = words[words.index("pre:") + 1 :]
+        if "post:" in before:
+            before = before[: before.index("post:")]
+        name = module_name(words[1])
+        found[name] = (*found.get(name, ()), *before)
+    return found
+
+
+def parse_alias(text: str) -> dict[str, tuple[str, ...]]:
+    """modules.alias: ``alias NAME MODULE``; patterns, which are for devices, are left out."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "alias" and "*" not in words[1]:
+            found.setdefault(words[1], []).append(words[2])
+    return {name: tuple(modules) for name, modules in found.items()}
+
+
+def entries(tree: Tree, paths: Sequence[str], directory: str) -> Iterator[cpio.Entry]:
+    """The modules ``paths`` and the reduced files of depmod, for ``directory``/VERSION in the image."""
+    base = f"{directory.strip('/')}/{tree.version}"
+    for path in paths:
+        yield cpio.file(f"{base}/{strip_suffix(path)}.ko", _module(os.path.join(tree.folder, path)))
+    yield cpio.file(f"{base}/modules.dep", reduced_dep(tree, paths))
+    yield cpio.file(f"{base}/modules.softdep", _softdep(tree, paths).encode())
+    yield cpio.file(f"{base}/modules.builtin", (_read(tree.folder, "modules.builtin") or "").encode())
+
+
+def reduced_dep(tree: Tree, paths: Sequence[str]) -> bytes:
+    """modules.dep for ``paths`` alone."""
+    lines = [f"{plain(path)}:{''.join(f' {plain(needed)}' for needed in tree.depends[path])}\n" for path in paths]
+    return "".join(sorted(lines)).encode()
+
+
+def plain(path: str) -> str:
+    """The path of a module as it is in the image: without compression."""
+    return f"{strip_suffix(path)}.ko"
+
+
+def _softdep(tree: Tree, paths: Sequence[str]) -> str:
+    """Soft dependencies among ``paths``, with aliases replaced by the module that was chosen for them."""
+    lines = []
+    for path in sorted(paths, key=module_name):
+        chosen = [tree.provider(name) for name in tree.soft.get(module_name(path), ())]
+        names = [module_name(found) for found in chosen if found is not None and found in paths]
+        if names:
+            lines.append(f"softdep {module_name(path)} pre: {' '.join(names)}\n")
+    return "".join(lines)
+
+
+def _module(path: str) -> bytes:
+    try:
+        with open(path, "rb") as opened:
+            data = opened.read()
+    except OSError as error:
+        raise OcelotError(f'cannot read the kernel module "{path}": {os.strerror(error.errno or 0)}') from error
+    if path.endswith(".ko"):
+        return data
+    from ocelot.image.compression import decompress_first
+
+    return decompress_first(data)[0]

@@ -1,0 +1,95 @@
+"""What a configuration asks of the kernel before the root is there: the modules behind ocelot's own features.
+
+Each need can be left out by its name. File systems are not loaded until something is mounted that needs them, so a
+device whose file system is only known at boot may bring several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ocelot.config.structs import (
+    Bootstrap,
+    DeviceMount,
+    Mount,
+    NfsMount,
+    NinePMount,
+    OverlayMount,
+    VirtiofsMount,
+    VirtualMount,
+)
+from ocelot.errors import UsageError
+
+FEATURES = ("virtio", "exit-port", "power-button", "root", "overlay")
+
+_UNKNOWN_FILE_SYSTEM = ("ext4", "squashfs", "erofs", "xfs", "btrfs")
+_COMPANIONS = {"vfat": ("nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8"), "iso9660": ("isofs",)}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Modules by name for ``feature``. ``file_system``: loaded when that type is mounted; None: before preSwitch."""
+
+    feature: str
+    modules: tuple[str, ...]
+    file_system: str | None = None
+
+
+def needs(config: Bootstrap, without: Collection[str] = ()) -> tuple[Need, ...]:
+    """What ``config`` needs, less the features ``without``. UsageError for a feature that does not exist."""
+    unknown = sorted(set(without) - set(FEATURES))
+    if unknown:
+        raise UsageError(f'cannot leave out "{unknown[0]}"', hint=f"features: {', '.join(FEATURES)}")
+    found = [
+        Need("virtio", ("virtio_pci", "virtio_mmio")),
+        Need("exit-port", ("virtio_console",)),
+        Need("power-button", ("button", "evdev")),
+        Need("overlay", ("overlay",), "overlay"),
+    ]
+    mounts = list(config.pre_switch.mounts)
+    if config.switch_root is not None:
+        mounts.append(config.switch_root.root_file_system)
+    for mount in mounts:
+        found += _for_mount(mount)
+    return tuple(dict.fromkeys(need for need in found if need.feature not in without))
+
+
+def _for_mount(mount: Mount) -> list[Need]:
+    match mount:
+        case VirtiofsMount():
+            return [Need("root", ("virtiofs",), "virtiofs")]
+        case NinePMount():
+            return [Need("root", ("9pnet_virtio",)), _file_system("9p")]
+        case NfsMount():
+            return [Need("root", ("virtio_net",)), Need("root", ("nfs", "nfsv4"), "nfs")]
+        case OverlayMount():
+            return [Need("root", ("overlay",), "overlay")]
+        case VirtualMount():
+            return [_file_system(mount.fstype)]
+        case DeviceMount():
+            types = (mount.fstype,) if mount.fstype else _UNKNOWN_FILE_SYSTEM
+            return [Need("root", _drivers(mount.device)), *(_file_system(fstype) for fstype in types)]
+        case _:
+            return []
+
+
+def _file_system(fstype: str) -> Need:
+    return Need("root", (fstype, *_COMPANIONS.get(fstype, ())), fstype)
+
+
+def _drivers(device: str) -> tuple[str, ...]:
+    """The drivers behind a device's name; for a label or an id, those that virtual machines usually have."""
+    if device.startswith("/dev/vd"):
+        return ("virtio_blk",)
+    if device.startswith("/dev/nvme"):
+        return ("nvme",)
+    if device.startswith("/dev/sd"):
+        return ("virtio_scsi", "ahci", "sd_mod")
+    if device.startswith("/dev/sr"):
+        return ("virtio_scsi", "ahci", "sr_mod")
+    if device.startswith("/dev/loop"):
+        return ("loop",)
+    if device.startswith("/dev/pmem"):
+        return ("virtio_pmem", "nd_pmem")
+    return ("virtio_blk", "virtio_scsi", "sd_mod", "nvme")
