@@ -1,0 +1,67 @@
+"""What setup.sh laid into the cache: the kernels, the servers that are unpacked but not installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def folder() -> Path:
+    """``$OCELOT_CACHE``, else ``ocelot`` in the XDG cache folder."""
+    if chosen := os.environ.get("OCELOT_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocelot"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """``modules_root`` holds ``lib/modules/VERSION``."""
+
+    image: Path
+    version: str
+    modules_root: Path
+
+    @property
+    def modules(self) -> Path:
+        return self.modules_root / "lib/modules" / self.version
+
+
+def kernel(flavour: str = "") -> Kernel | None:
+    """The distribution's kernel (nothing of ext4 or virtio built in on Debian), or ``cloud``, which has nvme and ext4."""
+    root = folder() / (f"kernel-{flavour}" if flavour else "kernel")
+    try:
+        version = (root / "version").read_text().strip()
+    except FileNotFoundError:
+        return None
+    return Kernel(root / "vmlinuz", version, root)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A program of the host, or one from an unpacked package, with the environment it needs to find its libraries."""
+
+    program: Path
+    root: Path
+    environment: dict[str, str]
+
+
+def daemon(package: str, program: str) -> Daemon | None:
+    """``program`` (an absolute path) as installed, else as unpacked by setup.sh; None when there is neither."""
+    if Path(program).exists():
+        return Daemon(Path(program), Path("/"), dict(os.environ))
+    root = folder() / package
+    unpacked = root / program.lstrip("/")
+    if not unpacked.exists():
+        return None
+    folders = [str(path) for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*"))]
+    return Daemon(unpacked, root, {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)})
+
+
+def tool(*names: str) -> str | None:
+    """The first of ``names`` that the host has, looked up in the sbin folders too."""
+    path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec:/usr/lib/qemu"
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
