@@ -139,7 +139,7 @@ class _Conversation:
                 return None
             if event is not h11.NEED_DATA or self.http.trailing_data[0]:
                 return event  # type: ignore[return-value]
-            self.http.receive_data(await self.stream.receive_some(65536))
+            self.http.receive_data(bytes(await self.stream.receive_some(65536)))
 
     async def _whole(self, event: h11.Event | type[h11.NEED_DATA]) -> Request | None:
         head: h11.Request | None = None
@@ -148,7 +148,7 @@ class _Conversation:
             if event is h11.NEED_DATA:
                 if self.http.they_are_waiting_for_100_continue:
                     await self._transmit(h11.InformationalResponse(status_code=100, headers=[]))
-                self.http.receive_data(await self.stream.receive_some(65536))
+                self.http.receive_data(bytes(await self.stream.receive_some(65536)))
             elif isinstance(event, h11.Request):
                 head = event
                 self._check_length(head)

@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import trio
+
 from ocelot.config.structs import Roles
 from ocelot.errors import ControlError
 from ocelot.wire.protocol import Role
@@ -33,7 +35,7 @@ class Peer:
     pid: int = 0
 
 
-def peer_of(sock: socket.socket) -> Peer:
+def peer_of(sock: socket.socket | trio.socket.SocketType) -> Peer:
     """The peer of a connected unix socket, as it was when it connected. Raises OSError."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, gid = struct.unpack("iII", credentials)

@@ -13,6 +13,8 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 SVG = "image/svg+xml"
 TEXT = "text/plain; charset=utf-8"
+TEXT_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ ROUTES: tuple[Route, ...] = (
         "/metrics",
         Role.READ,
         "Figures for Prometheus; OpenMetrics when the client accepts it.",
-        media=(TEXT, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        media=(TEXT_METRICS, OPENMETRICS),
     ),
 )
 
