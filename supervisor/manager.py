@@ -1,0 +1,247 @@
+"""The set of supervised processes: starts them, says when it is over and with which status, stops them in order.
+
+It is over when every process has ended by itself, or an essential one has; never because an operator stopped the last one. A
+set of none holds until it is told to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import ControlError, describe
+from ocelot.linux.inherited import Inherited
+from ocelot.states import Cause, State
+from ocelot.wire.protocol import ProcessStatus
+from supervisor.lifecycle import ALIVE, ENDED
+from supervisor.process import Change, Process, ProcessOutput, Spawner, Surroundings
+
+MARGIN = 10.0
+"""Seconds beyond the longest chain of grace periods, when no ``shutdownTimeout`` is given."""
+
+KILL_SHARE = 0.1
+"""The share of a ``shutdownTimeout`` that is kept for the SIGKILLs at its end (at most :data:`KILL_MAX` seconds)."""
+
+KILL_MAX = 2.0
+
+OutputFactory = Callable[[str, structs.Log], ProcessOutput]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a supervised set came to its end. ``status`` is the exit status that ocelot reports; ``process`` decided it."""
+
+    status: int
+    process: str | None
+    reason: str
+
+
+class Supervisor:
+    """``processes`` by name, in the order of the file. ``environment`` is that of the phases.
+
+    ``make_output`` makes the output of each process. ``slow`` tells which program files may never answer.
+    """
+
+    def __init__(
+        self,
+        processes: Mapping[str, structs.Process],
+        *,
+        reaper: Spawner,
+        inherited: Inherited,
+        environment: Mapping[str, str],
+        make_output: OutputFactory,
+        shutdown_timeout: float | None = None,
+        slow: Callable[[str], bool] = lambda program: False,
+    ) -> None:
+        around = Surroundings(reaper, inherited, environment, slow)
+        self._processes = {
+            name: Process(name, config, around, make_output(name, config.log), self._changed)
+            for name, config in processes.items()
+        }
+        self._shutdown_timeout = shutdown_timeout
+        self._listeners: list[Callable[[Change], None]] = []
+        self._change = trio.Event()
+        self._going_on = set(processes)  # those that have not ended by themselves
+        self._first_failure: str | None = None
+        self._ending: Ending | None = None
+        self._over = trio.Event()
+        self._stopping = False
+        self._all_down = trio.Event()
+
+    # -- looking
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self._processes)
+
+    @property
+    def outputs(self) -> Mapping[str, ProcessOutput]:
+        return {name: process.output for name, process in self._processes.items()}
+
+    def status(self, name: str) -> ProcessStatus:
+        return self._find(name).status()
+
+    def statuses(self) -> list[ProcessStatus]:
+        return [process.status() for process in self._processes.values()]
+
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Call ``listener`` with every change, at once and in order; it must be quick. Returns how to end that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def changed(self) -> trio.Event:
+        """An event that is set when any process next changes its state."""
+        return self._change
+
+    # -- asking
+
+    async def start(self, names: Iterable[str]) -> None:
+        """Ask them to run; returns when their states show it. Raises ControlError when everything is being stopped."""
+        self._refuse_late_starts()
+        await self._ask(names, Process.start)
+
+    async def stop(self, names: Iterable[str]) -> None:
+        """Ask them to stop, as the operator's wish: nothing but a start brings them back."""
+        await self._ask(names, lambda process: process.stop(Cause.OPERATOR))
+
+    async def restart(self, names: Iterable[str]) -> None:
+        """Stop (those that run) and start."""
+        self._refuse_late_starts()
+        await self._ask(names, Process.restart)
+
+    def signal(self, names: Iterable[str], number: int) -> None:
+        """Send a signal to the processes themselves. Those that do not run are passed over."""
+        for name in names:
+            self._find(name).signal(number)
+
+    def forward(self, number: int) -> str | None:
+        """Send a signal to the main process: the essential ones, or the only one. What it went to, in words."""
+        main = [p for p in self._processes.values() if p.config.essential] or list(self._processes.values())
+        if not main or (len(main) > 1 and not main[0].config.essential):
+            return None
+        for process in main:
+            process.signal(number)
+        return ", ".join(process.name for process in main)
+
+    # -- its life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Ending:
+        """Start everything in order, wait for the end, stop what is left, and say how it ended."""
+        async with trio.open_nursery() as nursery:
+            for process in self._processes.values():
+                nursery.start_soon(_side_task, f"the output of {process.name}", process.output.run)
+                nursery.start_soon(process.run, name=process.name)
+                if not self._stopping:
+                    process.start()
+                # One spawn a turn: with a thousand of them, whoever died meanwhile is reaped meanwhile
+                await trio.lowlevel.checkpoint()
+            task_status.started()
+            await self._over.wait()
+            await self.stop_all(Cause.SHUTDOWN)
+            nursery.cancel_scope.cancel()
+        assert self._ending is not None
+        return self._ending
+
+    async def stop_all(self, cause: Cause = Cause.SHUTDOWN, *, reason: str = "shut down") -> None:
+        """Stop everything in the reverse order of starting, within the announced bound; returns when that is done.
+
+        A second call waits for the first. It shortens nothing: :meth:`hurry` does.
+        """
+        if self._stopping:
+            await self._all_down.wait()
+            return
+        self._stopping = True
+        self._end(Ending(0, None, reason))
+        running = [process for process in self._processes.values() if process.state in ALIVE]
+        chain = max((process.config.termination_grace_period for process in running), default=0.0)
+        bound = self._shutdown_timeout if self._shutdown_timeout is not None else chain + MARGIN
+        kept = min(KILL_MAX, bound * KILL_SHARE)
+        if running:
+            many = "1 process" if len(running) == 1 else f"{len(running)} processes"
+            log.info(f"stopping {many}, within {bound:.3g}s")
+        for process in reversed(self._processes.values()):
+            process.stop(cause, limit=bound - kept)
+        with trio.move_on_after(bound):
+            for process in reversed(self._processes.values()):
+                await process.down()
+        left = [process.name for process in self._processes.values() if process.state in ALIVE]
+        if left:
+            log.error(
+                f"cannot stop {', '.join(left)}: not even SIGKILL ends it; the kernel may be waiting for a device"
+            )
+        self._all_down.set()
+
+    def hurry(self) -> None:
+        """While everything is being stopped: no more grace, SIGKILL now."""
+        if self._stopping:
+            for process in self._processes.values():
+                process.kill()
+
+    # -- inside
+
+    def _find(self, name: str) -> Process:
+        try:
+            return self._processes[name]
+        except KeyError:
+            raise ControlError(
+                f'cannot find the process "{name}"', hint="see status for the names", status=404, kind="no-such-process"
+            ) from None
+
+    async def _ask(self, names: Iterable[str], request: Callable[[Process], None]) -> None:
+        chosen = [self._find(name) for name in names]
+        for process in chosen:
+            request(process)
+        for process in chosen:
+            await process.accepted()
+
+    def _refuse_late_starts(self) -> None:
+        if self._stopping:
+            raise ControlError("cannot start anything: everything is being stopped", status=409, kind="shutting-down")
+
+    def _changed(self, change: Change) -> None:
+        before, self._change = self._change, trio.Event()
+        before.set()
+        for listener in tuple(self._listeners):
+            try:
+                listener(change)
+            except Exception as error:  # noqa: BLE001 (whoever looks on must not stop what it looks at)
+                self._listeners.remove(listener)
+                log.error(f"a listener to state changes failed and is left out: {describe(error)}")
+        if change.after in ENDED:
+            self._ended(self._processes[change.name])
+        elif change.after is not State.BACKOFF:
+            self._going_on.add(change.name)
+
+    def _ended(self, process: Process) -> None:
+        self._going_on.discard(process.name)
+        if self._first_failure is None and not process.succeeded:
+            self._first_failure = process.name
+        if process.config.essential:
+            self._end(self._ending_of(process, "the essential process"))
+        elif not self._going_on:
+            if self._first_failure is None:
+                self._end(Ending(0, None, "every process has ended"))
+            else:
+                first = self._processes[self._first_failure]
+                self._end(self._ending_of(first, "every process has ended; the first failure was"))
+
+    def _ending_of(self, process: Process, words: str) -> Ending:
+        status = process.last_exit.status if process.last_exit is not None else 0
+        return Ending(status, process.name, f"{words} {process.name}: {process.reason}")
+
+    def _end(self, ending: Ending) -> None:
+        if self._ending is None:
+            self._ending = ending
+            self._over.set()
+
+
+async def _side_task(what: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run something that the processes can live without."""
+    try:
+        await run()
+    except Exception as error:  # noqa: BLE001 (the set goes on)
+        log.error(f"{what} failed: {describe(error)}")

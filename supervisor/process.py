@@ -1,0 +1,451 @@
+"""One supervised process: a task of its own that owns its state and assigns it in one place.
+
+Each state has one activity, an async function that runs while the state lasts and returns the event that ends it; timers are its
+local deadlines and die with it. What the operator wants is kept apart, as a goal and two pending requests that the activities look at
+whenever they are woken: nothing is queued, so nothing can be stale. A death wakes the task through the reaper.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import OcelotError, SpawnError, describe
+from ocelot.linux.inherited import Inherited
+from ocelot.states import Cause, ExitStatus, Goal, State, signal_name
+from ocelot.wire.protocol import ExitInfo, ProcessStatus
+from supervisor import restart
+from supervisor.environment_file import read_environment_file
+from supervisor.lifecycle import ALIVE, ENDED, Event, advance
+from supervisor.reaper import Child
+from supervisor.spawn import SpawnSpec
+
+OPEN_TIMEOUT = 30.0
+"""Seconds for a network file system to open a program."""
+
+FINISH_TIMEOUT = 5.0
+"""Seconds for the last output of a dead process to be moved."""
+
+
+class Ends(Protocol):
+    """The descriptors that a child gets; closed here once it has them."""
+
+    @property
+    def stdout(self) -> int: ...
+    @property
+    def stderr(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class ProcessOutput(Protocol):
+    """Where the output of a process goes, over all its lives; ``supervisor.output.Output`` is one."""
+
+    def open(self) -> Ends: ...
+    async def run(self) -> None: ...
+    async def finish(self) -> None: ...
+
+
+class Spawner(Protocol):
+    """Who starts children and reaps them; ``supervisor.reaper.Reaper`` is one."""
+
+    def spawn(self, spec: SpawnSpec, *, on_exit: Callable[[], None]) -> Child: ...
+    async def spawn_in_thread(self, spec: SpawnSpec, *, timeout: float, on_exit: Callable[[], None]) -> Child: ...
+    def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool: ...
+    def unwatch_group(self, group: int) -> None: ...
+    def kill_leftovers(self, group: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all processes of a set share. ``slow``: whether the file of a program may not answer (a network root)."""
+
+    spawner: Spawner
+    inherited: Inherited
+    environment: Mapping[str, str]
+    slow: Callable[[str], bool] = lambda program: False
+    jitter: restart.Jitter = lambda: random.uniform(0.8, 1.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state that was left for another, and why. ``cause`` is set when a process ended or never ran."""
+
+    name: str
+    before: State
+    after: State
+    event: Event
+    reason: str
+    cause: Cause | None = None
+
+
+class Process:
+    """A configured process and its life. ``run`` is its task; everything else may be called from any task.
+
+    ``start``, ``stop``, ``restart`` and ``kill`` only ask; :meth:`accepted` and :meth:`settled` wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: structs.Process,
+        surroundings: Surroundings,
+        output: ProcessOutput,
+        publish: Callable[[Change], None],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.output = output
+        self.state = State.STOPPED
+        self.goal = Goal.DOWN
+        self.reason = "not started yet"
+        self.last_end: restart.End | None = None
+        self.last_exit: ExitInfo | None = None
+        self.restarts_by_cause: dict[str, int] = {}
+        self._around = surroundings
+        self._publish = publish
+        self._child: Child | None = None
+        self._began = 0.0  # trio's clock
+        self._began_at: float | None = None  # the real clock
+        self._next_start = 0.0  # trio's clock; set when BACKOFF is entered
+        self._in_a_row = 0
+        self._why = Cause.OPERATOR
+        self._start_wanted = False
+        self._stop_wanted = False
+        self._grace_limit = math.inf  # seconds; a shutdown may have less time than the grace period
+        self._kill_wanted = False
+        self._wakeups = trio.lowlevel.ParkingLot()
+        self._watchers = trio.lowlevel.ParkingLot()
+
+    # -- what may be asked of it
+
+    def start(self) -> None:
+        """Wanted up. Ends a backoff at once; nothing changes if it runs; after a stop in progress it starts again."""
+        self.goal = Goal.UP
+        if self.state not in (State.STARTING, State.RUNNING) or self._stop_wanted:
+            self._start_wanted = True
+        self._wake()
+
+    def stop(self, cause: Cause, *, limit: float = math.inf) -> None:
+        """Wanted down. ``limit``: seconds that may pass before SIGKILL, if the grace period is longer."""
+        self.goal = Goal.DOWN
+        self._why = cause
+        self._start_wanted = False
+        self._grace_limit = limit
+        if self.state not in ENDED and self.state is not State.STOPPED:
+            self._stop_wanted = True
+        self._wake()
+
+    def restart(self, cause: Cause = Cause.OPERATOR) -> None:
+        """Stopped gracefully if it runs, then started; started if it does not run."""
+        self.goal = Goal.UP
+        self._why = cause
+        self._start_wanted = True
+        self._grace_limit = math.inf
+        if self.state in (State.STARTING, State.RUNNING):
+            self._stop_wanted = True
+        self._wake()
+
+    def kill(self) -> None:
+        """The grace period is over now, if it is being stopped."""
+        self._kill_wanted = True
+        self._wake()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process itself, not its group; nothing happens if it does not run."""
+        if self._child is not None:
+            self._child.signal(number)
+
+    async def accepted(self) -> None:
+        """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
+        while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):
+            await self._watchers.park()
+
+    async def settled(self) -> None:
+        """Wait until it neither starts nor stops nor is about to."""
+        while self._stop_wanted or self._start_wanted or self.state in (State.STARTING, State.STOPPING):
+            await self._watchers.park()
+
+    async def down(self) -> None:
+        """Wait until no process exists and none is about to."""
+        while self._stop_wanted or self._start_wanted or self.state in ALIVE or self.state is State.BACKOFF:
+            await self._watchers.park()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child is not None and self._child.status is None else None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its last end was a success by its own ``successExitCodes``."""
+        return self.last_end is not None and restart.succeeded(self.config.restart_policy, self.last_end)
+
+    def status(self) -> ProcessStatus:
+        running = self.state in ALIVE and self._began_at is not None
+        pending = self.state is State.BACKOFF
+        return ProcessStatus(
+            name=self.name,
+            state=self.state.value,
+            goal=self.goal.value,
+            ready=self.state is State.RUNNING,
+            pid=self.pid,
+            type=self.config.type,
+            essential=self.config.essential,
+            started_at=self._began_at if running else None,
+            uptime=trio.current_time() - self._began if running else None,
+            restarts=sum(self.restarts_by_cause.values()),
+            restarts_by_cause=dict(self.restarts_by_cause),
+            next_start_in=max(0.0, self._next_start - trio.current_time()) if pending else None,
+            last_exit=self.last_exit,
+            reason=self.reason,
+            program=self.config.program,
+        )
+
+    # -- its life
+
+    async def run(self) -> None:
+        """Live until cancelled. Leaves no timers behind; the child itself is stopped by asking, not by cancelling."""
+        while True:
+            self._enter(await _ACTIVITIES[self.state](self))
+
+    def _enter(self, event: Event) -> None:
+        """The one place where the state changes, and where everybody hears of it."""
+        before = self.state
+        self.state = advance(before, event)
+        if self.state not in (State.STARTING, State.RUNNING):
+            self._stop_wanted = False
+        if self.state is not State.STOPPING:
+            self._kill_wanted = False
+        ended = event in (Event.RETRY, Event.DONE, Event.GIVE_UP)
+        cause = self.last_end.cause if ended and self.last_end is not None else None
+        self._log(event)
+        self._publish(Change(self.name, before, self.state, event, self.reason, cause))
+        self._watchers.unpark_all()
+
+    async def _rest(self) -> Event:
+        """STOPPED, EXITED, FATAL: until it is to start."""
+        while not self._start_wanted:
+            await self._woken()
+        return Event.START
+
+    async def _wait_for_others(self) -> Event:
+        """WAITING: until what it depends on lets it start, or it is not wanted any more."""
+        while not self._start_wanted:
+            if self._stop_wanted:
+                return Event.STOP
+            await self._woken()
+        return Event.START
+
+    async def _start(self) -> Event:
+        self._start_wanted = False
+        self.reason = "starting"
+        try:
+            self._child = await self._spawn()
+        except SpawnError as error:
+            self._note_end(
+                None, Cause.SPAWN_FAILED, str(error), shell_status=127 if error.errno == errno.ENOENT else 126
+            )
+            await self._finish_output()
+            return self._decide()
+        self._began = trio.current_time()
+        self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
+        self.reason = f"started with pid {self._child.pid}"
+        return Event.READY
+
+    async def _run(self) -> Event:
+        child = self._living_child()
+        while child.status is None:
+            if self._stop_wanted:
+                return Event.STOP
+            await self._woken()
+        # The reaper has sent SIGKILL to what was left of its group
+        await self._finish_output()
+        cause = Cause.EXIT if child.status.code is not None else Cause.SIGNAL
+        self._note_end(child.status, cause, str(child.status))
+        return self._decide()
+
+    async def _stop(self) -> Event:
+        """The signal to the whole group, the grace period for all of it, SIGKILL for what is left."""
+        child = self._living_child()
+        self._start_wanted = self._start_wanted and self.goal is Goal.UP
+        child.kill_group = False  # the leader may go first: the others keep their grace
+        began = trio.current_time()
+        self.reason = f"stopping ({self._why.value})"
+        _signal_group(child, self.config.shutdown_signal)
+        _signal_group(child, signal.SIGCONT)  # a stopped process would not see the other one
+        emptied = trio.Event()
+        if not await self._until(lambda: child.status is not None, began):
+            log.warn(f"{self.name}: killed: still running {self._grace():.3g}s after {self._signal_name()}")
+            child.kill_group = True
+            _signal_group(child, signal.SIGKILL)
+            while child.status is None:
+                await self._woken()
+        elif self._around.spawner.watch_group(child.pid, lambda: self._group_gone(emptied)):
+            if not await self._until(emptied.is_set, began):
+                killed = self._around.spawner.kill_leftovers(child.pid)
+                log.warn(
+                    f"{self.name}: killed {killed} of its group: left over {self._grace():.3g}s after {self._signal_name()}"
+                )
+            self._around.spawner.unwatch_group(child.pid)
+        await self._finish_output()
+        assert child.status is not None
+        self._note_end(child.status, self._why, str(child.status))
+        self.reason = f"stopped ({self._why.value}): {child.status}"
+        self._in_a_row = 0
+        if self._start_wanted:
+            self._count_restart(self._why)
+        return Event.GONE
+
+    async def _back_off(self) -> Event:
+        # With no delay at all this is a loop without any waiting: let the others run
+        await trio.lowlevel.checkpoint()
+        while trio.current_time() < self._next_start and not self._start_wanted:
+            if self._stop_wanted:
+                self.reason = f"stopped ({self._why.value})"
+                return Event.STOP
+            await self._woken(self._next_start)
+        if self._stop_wanted:
+            return Event.STOP
+        if self.last_end is not None:
+            self._count_restart(self.last_end.cause)
+        return Event.START
+
+    # -- what the activities are made of
+
+    async def _spawn(self) -> Child:
+        config = self.config
+        from_file = {} if config.environment_file is None else await read_environment_file(config.environment_file)
+        environment = self._around.inherited.child_environment(
+            self._around.environment, from_file, config.environment_variables
+        )
+        try:
+            ends = self.output.open()
+        except (OSError, OcelotError) as error:
+            raise SpawnError(
+                f'cannot start "{config.program}": cannot open its log: {describe(error)}',
+                step="log",
+                errno=error.errno or 0 if isinstance(error, OSError) else 0,
+            ) from error
+        try:
+            spec = SpawnSpec(
+                argv=(config.program, *config.arguments),
+                environment=environment,
+                working_directory=config.working_directory,
+                stdout=ends.stdout,
+                stderr=ends.stderr,
+                limits=self._around.inherited.limits,
+            )
+            if self._around.slow(config.program):
+                return await self._around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=self._wake)
+            return self._around.spawner.spawn(spec, on_exit=self._wake)
+        finally:
+            ends.close()
+
+    def _decide(self) -> Event:
+        assert self.last_end is not None
+        decision = restart.decide(
+            self.config.restart_policy,
+            self._in_a_row,
+            self.last_end,
+            oneshot=self.config.type == "oneshot",
+            jitter=self._around.jitter,
+        )
+        self._in_a_row = decision.restarts
+        self._next_start = trio.current_time() + decision.delay
+        self.reason = f"{self.last_exit.detail if self.last_exit else 'ended'}; {decision.reason}"
+        return decision.event
+
+    def _note_end(self, status: ExitStatus | None, cause: Cause, detail: str, *, shell_status: int = 0) -> None:
+        uptime = trio.current_time() - self._began if status is not None else 0.0
+        self.last_end = restart.End(status, cause, uptime)
+        self.last_exit = ExitInfo(
+            status=status.shell_status if status is not None else shell_status,
+            code=status.code if status is not None else None,
+            signal=signal_name(status.signal) if status is not None and status.signal is not None else None,
+            cause=cause.value,
+            detail=detail,
+            at=time.clock_gettime(time.CLOCK_REALTIME),
+        )
+        self._child = None
+        self._began_at = None
+
+    def _count_restart(self, cause: Cause) -> None:
+        self.restarts_by_cause[cause.value] = self.restarts_by_cause.get(cause.value, 0) + 1
+
+    async def _finish_output(self) -> None:
+        with trio.move_on_after(FINISH_TIMEOUT):
+            await self.output.finish()
+
+    def _wake(self) -> None:
+        self._wakeups.unpark_all()
+
+    async def _woken(self, until: float = math.inf) -> None:
+        """Sleep until something may have changed, or the clock shows ``until``."""
+        if until == math.inf:
+            await self._wakeups.park()
+        else:
+            with trio.move_on_at(until):
+                await self._wakeups.park()
+
+    async def _until(self, happened: Callable[[], bool], began: float) -> bool:
+        """Wait for ``happened`` within the grace period that started at ``began``; whether it did."""
+        while not happened():
+            deadline = began + self._grace()
+            if self._kill_wanted or trio.current_time() >= deadline:
+                return False
+            await self._woken(deadline)
+        return True
+
+    def _grace(self) -> float:
+        return min(self.config.termination_grace_period, self._grace_limit)
+
+    def _group_gone(self, emptied: trio.Event) -> None:
+        emptied.set()
+        self._wake()
+
+    def _signal_name(self) -> str:
+        return signal_name(self.config.shutdown_signal)
+
+    def _living_child(self) -> Child:
+        assert self._child is not None, f"{self.name} is {self.state} without a child"
+        return self._child
+
+    def _log(self, event: Event) -> None:
+        line = f"{self.name}: {self.reason}"
+        if event is Event.GIVE_UP:
+            log.error(line)
+        elif event is Event.RETRY or (event is Event.DONE and not self.succeeded):
+            log.warn(line)
+        elif event in (Event.DONE, Event.GONE):
+            log.info(line)
+        else:
+            log.debug(line)
+
+
+def _signal_group(child: Child, number: int) -> None:
+    try:
+        child.signal_group(number)
+    except OSError as error:
+        log.error(f"cannot send {signal_name(number)} to process group {child.pid}: {os.strerror(error.errno or 0)}")
+
+
+_ACTIVITIES: Mapping[State, Callable[[Process], Awaitable[Event]]] = {
+    State.STOPPED: Process._rest,
+    State.WAITING: Process._wait_for_others,
+    State.STARTING: Process._start,
+    State.RUNNING: Process._run,
+    State.STOPPING: Process._stop,
+    State.BACKOFF: Process._back_off,
+    State.EXITED: Process._rest,
+    State.FATAL: Process._rest,
+}

@@ -1,0 +1,299 @@
+"""The one owner of every exit status.
+
+A plain ``waitpid(-1)`` beside anybody else's wait loses statuses, so in PID 1 nothing else waits. One SIGCHLD may stand for
+many deaths (signal(7): standard signals do not queue), so each one drains until nothing is left. SIGCHLD through trio's own
+signal queue was chosen over a pidfd a child: orphans have no pidfd, and an idle thousand costs no descriptors.
+
+Before the leader of a process group is reaped its number cannot be used again: so the dead are first looked at
+(waitid(2) with WNOWAIT), the last signal goes to the group, and only then are they reaped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from ocelot.errors import SpawnError
+from ocelot.linux import syscalls
+from ocelot.states import ExitStatus
+from supervisor.spawn import ChildFailed, SpawnSpec, spawn
+
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+_BATCH = 256  # deaths between two chances for other tasks: about a millisecond
+_PARKED = 4096  # statuses kept while a spawn is under way in a thread; more are true orphans
+
+
+class Child:
+    """A process of ours. ``status`` is None while it lives.
+
+    ``kill_group``: when it has died and before it is reaped, its process group (which it leads) gets SIGKILL.
+    """
+
+    __slots__ = ("_event", "_on_exit", "kill_group", "pid", "status")
+
+    def __init__(self, pid: int, *, kill_group: bool, on_exit: Callable[[], None] | None) -> None:
+        self.pid = pid
+        self.status: ExitStatus | None = None
+        self.kill_group = kill_group
+        self._on_exit = on_exit
+        self._event: trio.Event | None = None
+
+    async def wait(self) -> ExitStatus:
+        """Wait until it has ended."""
+        if self.status is None:
+            if self._event is None:
+                self._event = trio.Event()
+            await self._event.wait()
+        assert self.status is not None
+        return self.status
+
+    def signal(self, number: int) -> None:
+        """kill(2); nothing happens when it has ended. The number is ours until the reaper has set ``status``."""
+        if self.status is None:
+            os.kill(self.pid, number)
+
+    def signal_group(self, number: int) -> None:
+        """killpg(2) on the group it leads; nothing happens when the leader has ended. Raises PermissionError."""
+        if self.status is None:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                # It leads no group (it was started without one), or moved into another: then it alone is meant
+                os.kill(self.pid, number)
+
+    def _ended(self, status: ExitStatus) -> None:
+        self.status = status
+        if self._event is not None:
+            self._event.set()
+        if self._on_exit is not None:
+            self._on_exit()
+
+
+class Reaper:
+    """Reaps everything, spawns on behalf of everybody. One per process; ``run`` must be up before children end.
+
+    ``children_reaped`` and ``orphans_reaped`` count; an orphan is a process that we did not start ourselves.
+    """
+
+    def __init__(self) -> None:
+        self.children_reaped = 0
+        self.orphans_reaped = 0
+        self._children: dict[int, Child] = {}
+        self._groups: dict[int, Callable[[], None]] = {}
+        self._parked: dict[int, ExitStatus] = {}
+        self._spawning = 0  # spawns under way in threads
+
+    async def run(
+        self, *, subreaper: bool = True, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Reap until cancelled. Main thread only. ``subreaper``: when not PID 1, descendants become ours (prctl(2))."""
+        if subreaper and os.getpid() != 1:
+            syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        with trio.open_signal_receiver(signal.SIGCHLD) as deaths:
+            task_status.started()
+            await self._drain()  # those that died before we listened
+            async for _ in deaths:
+                await self._drain()
+
+    @property
+    def living(self) -> int:
+        """How many children that we started have not ended."""
+        return len(self._children)
+
+    def spawn(self, spec: SpawnSpec, *, on_exit: Callable[[], None] | None = None) -> Child:
+        """Start a program in this thread. ``on_exit`` is called in the reaper's task once ``status`` is set.
+
+        Nothing else runs between the start and the registration, so no death can be missed. Raises SpawnError.
+        """
+        try:
+            pid = spawn(spec)
+        except ChildFailed as failed:
+            self._children[failed.pid] = Child(failed.pid, kill_group=False, on_exit=None)
+            raise
+        return self._register(pid, spec, on_exit)
+
+    async def spawn_in_thread(
+        self, spec: SpawnSpec, *, timeout: float, on_exit: Callable[[], None] | None = None
+    ) -> Child:
+        """As :meth:`spawn`, for a program whose file may never answer (a network root). ``timeout`` in seconds.
+
+        A child that comes to life after the deadline is killed. Raises SpawnError.
+        """
+        token = trio.lowlevel.current_trio_token()
+        born: list[Child] = []
+        wanted = True
+
+        def start() -> None:
+            pid, dead = 0, False
+            try:
+                pid = spawn(spec)
+            except ChildFailed as failed:
+                pid, dead = failed.pid, True
+                raise
+            finally:
+                token.run_sync_soon(settle, pid, dead)
+
+        def settle(pid: int, dead: bool) -> None:
+            """In trio's thread, and before the result of ``start`` is seen there."""
+            if dead:
+                self._claim(Child(pid, kill_group=False, on_exit=None))
+            elif pid:
+                born.append(self._register(pid, spec, on_exit if wanted else None))
+                if not wanted:
+                    born[0].signal_group(signal.SIGKILL)
+            self._spawning -= 1
+            if self._spawning == 0:
+                self.orphans_reaped += len(self._parked)
+                self._parked.clear()
+
+        self._spawning += 1
+        try:
+            with trio.move_on_after(timeout):
+                await trio.to_thread.run_sync(start, abandon_on_cancel=True)
+        finally:
+            wanted = False
+        if born:
+            return born[0]
+        raise SpawnError(
+            f'cannot start "{spec.argv[0]}": its file system did not answer within {timeout:g}s',
+            hint="check the server of the root file system",
+            step="exec",
+        )
+
+    def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool:
+        """Call ``on_empty`` when the last member of ``group``, whose leader is gone, has been reaped here.
+
+        False, and nothing is watched, if it has no members. Only members that become ours are noticed: have a deadline.
+        """
+        if not group_lives(group):
+            return False
+        self._groups[group] = on_empty
+        return True
+
+    def unwatch_group(self, group: int) -> None:
+        self._groups.pop(group, None)
+
+    def kill_leftovers(self, group: int) -> int:
+        """See :func:`kill_leftovers`."""
+        return kill_leftovers(group)
+
+    def _register(self, pid: int, spec: SpawnSpec, on_exit: Callable[[], None] | None) -> Child:
+        child = Child(pid, kill_group=spec.session or spec.group, on_exit=on_exit)
+        self._claim(child)
+        return child
+
+    def _claim(self, child: Child) -> None:
+        status = self._parked.pop(child.pid, None)
+        if status is None:
+            self._children[child.pid] = child
+        else:
+            self.children_reaped += 1
+            child._ended(status)
+
+    async def _drain(self) -> None:
+        while self._reap_batch():
+            await trio.lowlevel.checkpoint()
+
+    def _reap_batch(self) -> bool:
+        """Reap what is dead now, up to a bound; whether there may be more."""
+        for _ in range(_BATCH):
+            try:
+                dead = os.waitid(os.P_ALL, 0, _PEEK)
+            except ChildProcessError:
+                return False
+            if dead is None:
+                return False
+            pid = dead.si_pid
+            child = self._children.pop(pid, None)
+            if child is None:
+                self._reap_stranger(pid, dead)
+                continue
+            if child.kill_group:
+                _kill_group(pid)
+            os.waitpid(pid, 0)
+            self.children_reaped += 1
+            child._ended(_exit_status(dead))
+        return True
+
+    def _reap_stranger(self, pid: int, dead: os.waitid_result) -> None:
+        group = os.getpgid(pid) if self._groups else 0
+        os.waitpid(pid, 0)
+        if self._spawning and len(self._parked) < _PARKED:
+            self._parked[pid] = _exit_status(dead)
+        else:
+            self.orphans_reaped += 1
+        if group in self._groups and not group_lives(group):
+            self._groups.pop(group)()
+
+
+def group_lives(group: int) -> bool:
+    """Whether the process group has members (zombies count). Sends nothing."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def kill_leftovers(group: int) -> int:
+    """SIGKILL the members of a group whose leader has been reaped; how many there were.
+
+    Without its leader a group's number stays taken only as long as a member lives, so the number alone proves nothing: members
+    are found in /proc, held by a pidfd, looked at again, and killed through it. A process whose pid is that number means that it
+    was used again: then nothing is done.
+    """
+    killed = 0
+    for _ in range(8):  # members may be forking; one that forks faster than this meets the next shutdown step
+        found = 0
+        if os.path.exists(f"/proc/{group}"):
+            break
+        for name in os.listdir("/proc"):
+            if name.isdigit() and _in_group(name, group):
+                found += _kill_member(int(name), group)
+        killed += found
+        if not found:
+            break
+    return killed
+
+
+def _kill_member(pid: int, group: int) -> int:
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return 0
+    try:
+        if not _in_group(str(pid), group):
+            return 0
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(fd)
+    return 1
+
+
+def _in_group(pid: str, group: int) -> bool:
+    """Whether a living process is in ``group``: proc_pid_stat(5), field 3 the state, field 5 the process group."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split(b" ", 4)
+    except OSError:
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[2]) == group
+
+
+def _kill_group(group: int) -> None:
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)  # nobody is left, or all who are changed to another user and we are not root
+
+
+def _exit_status(dead: os.waitid_result) -> ExitStatus:
+    if dead.si_code == os.CLD_EXITED:
+        return ExitStatus(code=dead.si_status)
+    return ExitStatus(signal=dead.si_status, core_dumped=dead.si_code == os.CLD_DUMPED)

@@ -1,0 +1,268 @@
+"""Starting a program: one function, two paths.
+
+Designs that were rejected: ``subprocess.Popen`` reaps behind the reaper's back (a plain ``waitpid(-1)`` next to it turns an
+exit status of 7 into 0), ``os.posix_spawn`` knows neither a working directory nor a controlling terminal, and ``os.fork``
+copies the page tables of the whole interpreter (1-2 ms). What remains is what ``subprocess`` itself is built on: one C function that runs the
+child on vfork(2), or on fork(2) when Python code has to run in it, and reports the errno over a close-on-exec pipe.
+
+The plain path is vfork: the calling thread stands still until the child has called execve(2). All descriptors of ocelot are
+close-on-exec, so nothing has to be closed in the child (closing a thousand one by one costs more than the spawn).
+The fork path is for children that need more: a controlling terminal, or limits without touching our own.
+
+The only module that starts processes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import sys
+import termios
+import warnings
+from _posixsubprocess import fork_exec
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ocelot.errors import SpawnError
+from ocelot.linux.inherited import DEFAULT_PATH
+from supervisor.spawn_errors import explain
+
+_NO_VFORK_SWITCH = sys.version_info >= (3, 14)  # CPython 3.14 took the last parameter, allow_vfork, away
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnSpec:
+    """What to start and how.
+
+    ``argv[0]`` without a slash is looked up on PATH of ``environment``, which is the child's whole environment.
+    ``stdin`` None is an empty input; -1 for any of the three streams is ours. ``session``: a new session, and so a new process group,
+    led by the child (setsid(2)). ``group``: only a new process group. ``terminal``: the path of a tty that becomes the
+    controlling terminal and all three streams. ``limits``: (soft, hard) by resource number, getrlimit(2); only
+    RLIMIT_NOFILE is looked at on the plain path, since it is the only one that ocelot changes for itself.
+    ``isolated_limits`` sets them in the child alone, for callers outside the main thread.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    working_directory: str | None = None
+    stdin: int | None = None
+    stdout: int = -1
+    stderr: int = -1
+    session: bool = True
+    group: bool = False
+    foreground: bool = False
+    terminal: str | None = None
+    limits: Mapping[int, tuple[int, int]] | None = None
+    isolated_limits: bool = False
+
+
+class ChildFailed(SpawnError):
+    """The child was made but never became the program. ``pid`` is to be reaped by whoever reaps."""
+
+    pid = 0
+
+
+def spawn(spec: SpawnSpec) -> int:
+    """Start ``spec`` and return its pid; by then the child has called execve(2) with success.
+
+    Raises :class:`SpawnError`; when that is a :class:`ChildFailed`, there is a dead child to reap. Blocks as long
+    as execve takes, which is without end for a program on a network file system that does not answer.
+    """
+    opened: list[int] = []
+    try:
+        streams = _streams(spec, opened)
+        report, child_end = os.pipe()
+        opened.append(report)
+        try:
+            pid = _fork_exec(spec, streams, child_end)
+        finally:
+            os.close(child_end)
+        data = _read_all(report)
+    except OSError as error:
+        # EAGAIN, ENOMEM: no process; EMFILE, ENFILE: no descriptors; ENOENT, EIO: no such terminal
+        raise explain(spec.argv[0], _step_of(error), error.errno or 0, spec.working_directory) from error
+    except ValueError as error:
+        raise SpawnError(
+            f'cannot start "{spec.argv[0]}": {error}', hint="remove the NUL byte", step="arguments", errno=errno.EINVAL
+        ) from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+    if data:
+        step, number = _parse_report(data)
+        candidates = [os.fsdecode(c) for c in executable_candidates(spec.argv[0], spec.environment)]
+        reason = explain(spec.argv[0], step, number, spec.working_directory, candidates=candidates)
+        failed = ChildFailed(reason.message, hint=reason.hint, step=step, errno=number)
+        failed.pid = pid
+        raise failed
+    return pid
+
+
+def executable_candidates(program: str, environment: Mapping[str, str]) -> list[bytes]:
+    """The paths that are tried in order, as execvp(3) does; an empty element of PATH is the working directory."""
+    name = os.fsencode(program)
+    if b"/" in name:
+        return [name]
+    path = environment.get("PATH") or DEFAULT_PATH
+    return [os.path.join(os.fsencode(folder), name) for folder in path.split(":")]
+
+
+def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], report: int) -> int:
+    environment = [os.fsencode(f"{key}={value}") for key, value in spec.environment.items()]
+    in_child = _in_child(spec, report)
+    stdin, stdout, stderr = streams
+    arguments: list[Any] = [
+        [os.fsencode(argument) for argument in spec.argv],
+        executable_candidates(spec.argv[0], spec.environment),
+        False,  # close_fds
+        (),  # fds_to_keep
+        None if spec.working_directory is None else os.fsencode(spec.working_directory),
+        environment,
+        *(stdin, -1, -1, stdout, -1, stderr),  # p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
+        *(-1, report),  # errpipe_read, errpipe_write
+        True,  # restore_signals: SIGPIPE and SIGXFSZ, which Python ignores
+        spec.session,
+        0 if spec.group and not spec.session else -1,  # pgid_to_set
+        None,  # gid
+        None,  # extra_groups
+        None,  # uid
+        -1,  # umask
+        in_child,
+    ]
+    if not _NO_VFORK_SWITCH:
+        arguments.append(True)
+    if in_child is not None:
+        with warnings.catch_warnings():
+            # Since 3.12 a fork beside threads warns; in this child no lock is ever taken before execve.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return fork_exec(*arguments)
+    if spec.limits is None or resource.RLIMIT_NOFILE not in spec.limits:
+        return fork_exec(*arguments)
+    return _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
+
+
+def _with_limit(wanted: tuple[int, int], call: Callable[[], int]) -> int:
+    """Run ``call`` under the child's descriptor limit. vfork leaves no other moment: the child runs no code of ours.
+
+    Descriptors above the limit stay usable; only new ones are limited, and nobody opens any meanwhile.
+    """
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = (min(wanted[0], ours[1]), ours[1])
+    if lowered == ours:
+        return call()
+    resource.setrlimit(resource.RLIMIT_NOFILE, lowered)
+    try:
+        return call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+
+
+def _in_child(spec: SpawnSpec, report: int) -> Callable[[], None] | None:
+    """What the forked child does between fork and execve, or None when there is nothing: then vfork serves."""
+    steps: list[tuple[str, Callable[[], object]]] = []
+    if spec.isolated_limits and spec.limits:
+        limits = spec.limits
+        steps += [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in limits.items()]
+    if spec.terminal is not None:
+        steps.append(("controlling terminal", _take_terminal))
+    if spec.foreground:
+        steps.append(("foreground", _take_foreground))
+    if not steps:
+        return None
+
+    def prepare() -> None:
+        for name, step in steps:
+            try:
+                step()
+            except OSError as error:
+                os.write(report, f"OSError:{error.errno or 0:x}:step:{name}".encode())
+                os._exit(255)
+
+    return prepare
+
+
+def _lower_limit(number: int, pair: tuple[int, int]) -> None:
+    if resource.getrlimit(number) != pair:
+        resource.setrlimit(number, pair)
+
+
+def _take_terminal() -> None:
+    """ioctl_tty(2): the session leader takes the tty on 0, which makes its group the foreground one."""
+    try:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    except PermissionError:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 1)  # another session holds it: with CAP_SYS_ADMIN it may be taken away
+
+
+def _take_foreground() -> None:
+    """tcsetpgrp(3) from a background group raises SIGTTOU, which would stop us: ignore it for the moment."""
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.ENXIO, errno.EBADF):
+            raise
+    finally:
+        signal.signal(signal.SIGTTOU, before)
+
+
+def _streams(spec: SpawnSpec, opened: list[int]) -> tuple[int, int, int]:
+    """The descriptors that become 0, 1 and 2; what is opened here is added to ``opened``."""
+    if spec.terminal is not None:
+        tty = open_terminal(spec.terminal)
+        opened.append(tty)
+        return tty, tty, tty
+    if spec.stdin is not None:
+        return spec.stdin, spec.stdout, spec.stderr
+    try:
+        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        stdin, writer = os.pipe()  # no /dev yet: a pipe that nobody writes to is as empty
+        os.close(writer)
+    opened.append(stdin)
+    return stdin, spec.stdout, spec.stderr
+
+
+def open_terminal(path: str) -> int:
+    """Open a tty for reading and writing without waiting for a carrier and without making it ours. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while chunk := os.read(fd, 4096):
+        data += chunk
+    return data
+
+
+def _parse_report(data: bytes) -> tuple[str, int]:
+    """What the child wrote: ``OSError:<hex errno>:<where>``, where is empty for execve itself."""
+    _, number, where = [*data.split(b":", 2), b"", b""][:3]
+    code = int(number, 16) if number else 0
+    text = where.decode("ascii", "replace")
+    if text.startswith("step:"):
+        return text[5:], code
+    if text.startswith("noexec"):
+        return "chdir", code  # the only thing before execve that can fail: the rest are dup2 and setsid
+    return ("exec", code) if data.startswith(b"OSError") else ("set-up", code)
+
+
+def _step_of(error: OSError) -> str:
+    if error.filename is not None:
+        return f"open {error.filename}"
+    return "pipe" if error.errno in (errno.EMFILE, errno.ENFILE) else "fork"
+
+
+def shown(argv: Iterable[str]) -> str:
+    """The command line for messages: quoted where a shell would need it."""
+    plain = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
+    return " ".join(
+        word if word and plain.issuperset(word) else "'" + word.replace("'", "'\"'\"'") + "'" for word in argv
+    )
