@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import h11
 import msgspec
@@ -20,6 +21,8 @@ from ocelot import __version__, log
 from ocelot.errors import ControlError, describe
 from ocelot.wire.protocol import Problem
 from ocelot.wire.routes import JSON
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class _Conversation:
                 return None
             if event is not h11.NEED_DATA or self.http.trailing_data[0]:
                 return event  # type: ignore[return-value]
-            self.http.receive_data(bytes(await self.stream.receive_some(65536)))
+            self.http.receive_data(bytes(await self.stream.receive_some(self.limits.head)))
 
     async def _whole(self, event: h11.Event | type[h11.NEED_DATA]) -> Request | None:
         head: h11.Request | None = None
@@ -148,7 +151,7 @@ class _Conversation:
             if event is h11.NEED_DATA:
                 if self.http.they_are_waiting_for_100_continue:
                     await self._transmit(h11.InformationalResponse(status_code=100, headers=[]))
-                self.http.receive_data(bytes(await self.stream.receive_some(65536)))
+                self.http.receive_data(bytes(await self.stream.receive_some(self.limits.head)))
             elif isinstance(event, h11.Request):
                 head = event
                 self._check_length(head)
@@ -178,17 +181,18 @@ class _Conversation:
 
     async def _send(self, response: Response, bodiless: bool) -> None:
         body = response.body
+        reason = _REASONS.get(response.status, "")
         headers = [("content-type", response.media), ("server", f"ocelot/{__version__}")]
         headers += response.headers.items()
         if isinstance(body, bytes):
             headers.append(("content-length", str(len(body))))
             await self._transmit(
-                h11.Response(status_code=response.status, headers=headers),
+                h11.Response(status_code=response.status, headers=headers, reason=reason),
                 *(() if bodiless or not body else (h11.Data(data=body),)),
                 h11.EndOfMessage(),
             )
             return
-        await self._transmit(h11.Response(status_code=response.status, headers=headers))
+        await self._transmit(h11.Response(status_code=response.status, headers=headers, reason=reason))
         if not bodiless:
             await self._stream(body)
         await self._transmit(h11.EndOfMessage())

@@ -1,0 +1,352 @@
+"""Every endpoint on a fake machine: what it answers, to whom, and what it makes of nonsense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import jsonschema
+import pytest
+import trio
+from trio.testing import MockClock
+
+from ocelot.states import PowerVerb, State
+from ocelot.wire import routes
+from ocelot.wire.openapi import document
+from ocelot.wire.protocol import Role
+from supervisor.endpoints import OPERATIONS, control_answer, metrics_answer
+from tests.control.fakes import FakeMachine, body_of, request, status_of, talk
+
+
+def ask(
+    machine: FakeMachine, method: str, target: str, body: bytes = b"", role: Role | None = Role.ADMIN, **headers: str
+):
+    """The status and the body of one answer; JSON is decoded."""
+    return trio.run(asking, machine, method, target, body, role, headers, clock=MockClock(autojump_threshold=0))
+
+
+async def asking(machine, method, target, body=b"", role=Role.ADMIN, headers=None):
+    answer = await talk(control_answer(machine, role), request(method, target, body, **(headers or {})))
+    content = body_of(answer)
+    return status_of(answer), json.loads(content) if b"application/json" in answer.partition(b"\r\n\r\n")[
+        0
+    ] else content
+
+
+def example(route: routes.Route) -> str:
+    return route.path.replace("{name}", "web").replace("{verb}", "reboot")
+
+
+BODIES = {"start": b'{"names": ["web"], "wait": false}', "signal": b'{"names": ["web"], "signal": "HUP"}'}
+BODIES |= {"stop": BODIES["start"], "restart": BODIES["start"], "signalOne": BODIES["signal"]}
+BODIES |= {f"{verb}One": b'{"wait": false}' for verb in ("start", "stop", "restart")}
+RANK = {None: 0, Role.READ: 1, Role.OPERATE: 2, Role.ADMIN: 3}
+
+
+def test_every_route_has_an_operation_and_every_operation_a_route() -> None:
+    assert {route.operation for route in routes.ROUTES} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("role", [None, Role.READ, Role.OPERATE, Role.ADMIN])
+@pytest.mark.parametrize("route", routes.ROUTES, ids=lambda route: route.operation)
+def test_the_matrix_of_permissions(route: routes.Route, role: Role | None) -> None:
+    machine = FakeMachine()
+    status, answer = ask(machine, route.method, example(route), BODIES.get(route.operation, b""), role)
+    if RANK[role] >= RANK[route.role]:
+        assert status == route.status
+    else:
+        assert status == 403
+        assert answer["kind"] == "permission-denied"
+        assert f"control.roles.{route.role}" in answer["hint"]
+        assert not machine.verbs
+        assert not machine.supervisor.asked
+        assert not machine.supervisor.signals
+
+
+@pytest.mark.parametrize(
+    ("operation", "role"),
+    [
+        ("status", Role.READ),
+        ("logs", Role.READ),
+        ("boot", Role.READ),
+        ("metrics", Role.READ),
+        ("start", Role.OPERATE),
+        ("stopOne", Role.OPERATE),
+        ("signal", Role.OPERATE),
+        ("power", Role.ADMIN),
+        ("health", None),
+    ],
+)
+def test_what_each_operation_asks_for(operation: str, role: Role | None) -> None:
+    assert next(route.role for route in routes.ROUTES if route.operation == operation) == role
+
+
+def test_status_can_be_narrowed_to_names_and_patterns() -> None:
+    _, everything = ask(FakeMachine(), "GET", "/v1/status")
+    assert [process["name"] for process in everything["processes"]] == ["web", "web-2", "db"]
+    _, some = ask(FakeMachine(), "GET", "/v1/status?name=web*")
+    assert [process["name"] for process in some["processes"]] == ["web", "web-2"]
+
+
+def test_an_unknown_process_is_404_with_the_nearest_name() -> None:
+    status, answer = ask(FakeMachine(), "GET", "/v1/processes/wbe")
+    assert status == 404
+    assert answer == {
+        "kind": "no-such-process",
+        "message": 'cannot find the process "wbe"',
+        "hint": 'did you mean "web"?',
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "kind"),
+    [
+        ("GET", "/", 404, "not-found"),
+        ("GET", "/v1/nothing", 404, "not-found"),
+        ("GET", "/v1/processes/web/start", 405, "method-not-allowed"),
+        ("POST", "/v1/status", 405, "method-not-allowed"),
+        ("POST", "/v1/power/explode", 404, "not-found"),
+        ("GET", "/v1/logs?n=many", 400, "bad-request"),
+        ("GET", "/v1/logs?since=inf", 400, "bad-request"),
+        ("POST", "/v1/processes/start", 400, "bad-request"),
+    ],
+)
+def test_nonsense_is_a_problem_with_a_hint_or_a_reason(method: str, target: str, status: int, kind: str) -> None:
+    got, answer = ask(FakeMachine(), method, target)
+    assert (got, answer["kind"]) == (status, kind)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"names": "web"}', b'{"names": [1]}', b'"\xff"', b'{"timeout": "x"}', b"[" * 9000]
+)
+def test_a_body_that_is_not_the_right_json_is_refused(body: bytes) -> None:
+    machine = FakeMachine()
+    status, answer = ask(machine, "POST", "/v1/processes/start", body)
+    assert (status, answer["kind"]) == (400, "bad-request")
+    assert not machine.supervisor.asked
+
+
+def test_before_the_hand_off_there_is_nothing_to_act_on() -> None:
+    status, answer = ask(FakeMachine(supervisor=None), "POST", "/v1/processes/web/stop")
+    assert (status, answer["kind"]) == (503, "not-ready")
+
+
+def play(machine: FakeMachine, target: str, body: bytes, *later: Callable[[], Awaitable[None] | None]):
+    """Ask, and let things happen a second apart meanwhile. Returns the answer and how long it took."""
+
+    async def main():
+        async def happen() -> None:
+            for deed in later:
+                await trio.sleep(1.0)
+                deed()
+
+        start = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(happen)
+            status, answer = await asking(machine, "POST", target, body)
+            took = trio.current_time() - start
+            nursery.cancel_scope.cancel()
+        return status, answer, took
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_start_waits_until_all_are_running() -> None:
+    machine = FakeMachine()
+    fake = machine.supervisor
+    status, answer, took = play(
+        machine,
+        "/v1/processes/start",
+        b'{"names": ["web", "db"]}',
+        lambda: fake.become("web", State.RUNNING),
+        lambda: fake.become("db", State.RUNNING),
+    )
+    assert (status, answer["settled"], answer["failed"]) == (200, True, [])
+    assert took >= 2.0
+    assert fake.asked == [("start", ("web", "db"))]
+
+
+def test_a_start_that_ends_badly_names_the_process() -> None:
+    machine = FakeMachine()
+    _, answer, _ = play(
+        machine,
+        "/v1/processes/web/start",
+        b"",
+        lambda: machine.supervisor.become("web", State.FATAL, pid=None, status=7),
+    )
+    assert (answer["settled"], answer["failed"]) == (True, ["web"])
+
+
+def test_a_program_that_is_done_with_success_has_started_well() -> None:
+    machine = FakeMachine()
+    _, answer, _ = play(
+        machine,
+        "/v1/processes/web/start",
+        b"",
+        lambda: machine.supervisor.become("web", State.EXITED, pid=None, status=0),
+    )
+    assert (answer["settled"], answer["failed"]) == (True, [])
+
+
+def test_restart_is_not_done_while_the_old_process_still_runs() -> None:
+    machine = FakeMachine()
+    fake = machine.supervisor
+    _, answer, took = play(
+        machine,
+        "/v1/processes/web/restart",
+        b"",
+        lambda: fake.become("web", State.RUNNING),
+        lambda: fake.become("web", State.RUNNING, pid=999),
+    )
+    assert answer["processes"][0]["pid"] == 999
+    assert took >= 2.0
+
+
+def test_waiting_ends_with_its_timeout_and_says_so() -> None:
+    status, answer, took = play(FakeMachine(), "/v1/processes/web/stop", b'{"timeout": 5}')
+    assert (status, answer["settled"], answer["failed"]) == (200, False, [])
+    assert 5.0 <= took < 6.0
+
+
+def test_no_wait_answers_at_once() -> None:
+    _, answer, took = play(FakeMachine(), "/v1/processes/web/stop", b'{"wait": false}')
+    assert answer["settled"] is False
+    assert took < 1.5
+
+
+@pytest.mark.parametrize(("text", "number"), [("HUP", 1), ("sigterm", 15), ("9", 9), ("SIGRTMIN+3", 37)])
+def test_signals_have_names_and_numbers(text: str, number: int) -> None:
+    machine = FakeMachine()
+    status, _ = ask(machine, "POST", "/v1/processes/web/signal", json.dumps({"signal": text}).encode())
+    assert status == 200
+    assert machine.supervisor.signals == [(("web",), number)]
+
+
+@pytest.mark.parametrize("text", ["", "NOPE", "0", "65", "RTMIN+99", "RTMIN+x", None])
+def test_what_is_no_signal_is_refused(text: str | None) -> None:
+    machine = FakeMachine()
+    status, _ = ask(machine, "POST", "/v1/processes/web/signal", json.dumps({"signal": text}).encode())
+    assert status == 400
+    assert not machine.supervisor.signals
+
+
+def test_a_signal_to_what_does_not_run_is_a_conflict() -> None:
+    machine = FakeMachine()
+    machine.supervisor.become("db", State.STOPPED, pid=None)
+    status, answer = ask(machine, "POST", "/v1/processes/signal", b'{"names": ["*"], "signal": "HUP"}')
+    assert (status, answer["kind"]) == (409, "not-running")
+    assert not machine.supervisor.signals
+
+
+def test_power_reaches_the_machine() -> None:
+    machine = FakeMachine()
+    assert ask(machine, "POST", "/v1/power/halt")[0] == 202
+    assert machine.verbs == [PowerVerb.HALT]
+
+
+def test_health_is_503_when_a_process_has_failed_for_good() -> None:
+    machine = FakeMachine()
+    assert ask(machine, "GET", "/v1/health", role=None)[0] == 200
+    machine.supervisor.become("db", State.FATAL, pid=None)
+    status, answer = ask(machine, "GET", "/v1/health", role=None)
+    assert (status, answer["failed"]) == (503, ["db"])
+
+
+def test_logs_are_merged_by_time_and_bounded_over_all() -> None:
+    machine = FakeMachine()
+    machine.supervisor.outputs["web"].write(1.0, "one")
+    machine.supervisor.outputs["db"].write(2.0, "two", "stderr")
+    machine.supervisor.outputs["web"].write(3.0, "three")
+    _, body = ask(machine, "GET", "/v1/logs?n=2")
+    assert [json.loads(line)["text"] for line in body.splitlines()] == ["two", "three"]
+    _, body = ask(machine, "GET", "/v1/logs?name=web&since=2")
+    assert [json.loads(line)["text"] for line in body.splitlines()] == ["three"]
+
+
+def test_followers_get_old_lines_then_new_ones_and_are_forgotten_when_they_leave() -> None:
+    from supervisor.loglines import follow
+
+    machine = FakeMachine()
+    output = machine.supervisor.outputs["web"]
+    output.write(1.0, "old")
+
+    async def main() -> None:
+        lines = follow(machine.supervisor, ["web"], None, None)
+        assert b'"old"' in await anext(lines)
+        output.write(2.0, "new")
+        output.write(3.0, "newer")
+        block = await anext(lines)
+        assert b'"new"' in block
+        assert b'"newer"' in block
+        await lines.aclose()
+        assert output.watchers == []
+
+    trio.run(main)
+
+
+def test_a_follower_that_falls_behind_is_told_how_much_it_missed() -> None:
+    from supervisor import loglines
+
+    machine = FakeMachine()
+    output = machine.supervisor.outputs["web"]
+    output.write(0.0, "first")
+
+    async def main() -> bytes:
+        lines = loglines.follow(machine.supervisor, ["web"], None, None)
+        await anext(lines)
+        for count in range(loglines.BEHIND + 5):
+            output.write(float(count), "x")
+        heard = b""
+        while b"left out" not in heard:
+            heard += await anext(lines)
+        await lines.aclose()
+        return heard
+
+    assert b"[5 lines left out" in trio.run(main)
+
+
+def test_the_boot_is_json_text_or_a_picture() -> None:
+    machine = FakeMachine()
+    _, timeline = ask(machine, "GET", "/v1/boot")
+    assert timeline["spans"][0]["name"] == "mount /data"
+    _, text = ask(machine, "GET", "/v1/boot", b"", Role.READ, Accept="text/plain")
+    assert "warned: it failed" in text.decode()
+    _, picture = ask(machine, "GET", "/v1/boot", b"", Role.READ, Accept="image/svg+xml")
+    from xml.etree import ElementTree
+
+    titles = [element.text for element in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}title")]
+    assert "preSwitch: hook <a&b>: 1.00 s, warned: it failed" in titles
+
+
+def test_a_name_with_odd_characters_reaches_its_process() -> None:
+    from tests.control.fakes import FakeSupervisor
+
+    machine = FakeMachine(FakeSupervisor("a/b c%", "start"))
+    status, answer = ask(machine, "GET", "/v1/processes/a%2Fb%20c%25")
+    assert (status, answer["name"]) == (200, "a/b c%")
+    assert ask(machine, "GET", "/v1/processes/start")[1]["name"] == "start"
+
+
+def test_the_openapi_document_tells_the_truth_about_every_json_answer() -> None:
+    spec = document()
+    for route in routes.ROUTES:
+        if route.reply is None or route.media[0] != routes.JSON:
+            continue
+        machine = FakeMachine()
+        _, answer = ask(machine, route.method, example(route), BODIES.get(route.operation, b""))
+        operation = spec["paths"][route.path][route.method.lower()]
+        schema = operation["responses"][str(route.status)]["content"][routes.JSON]["schema"]
+        jsonschema.Draft202012Validator({**schema, "components": spec["components"]}).validate(answer)
+
+
+def test_the_metrics_listener_serves_figures_and_health_and_nothing_else() -> None:
+    def status(method: str, target: str) -> int:
+        answer = metrics_answer(FakeMachine())
+        return status_of(trio.run(lambda: talk(answer, request(method, target)), clock=MockClock(autojump_threshold=0)))
+
+    assert status("GET", "/metrics") == 200
+    assert status("GET", "/health") == 200
+    assert status("POST", "/metrics") == 405
+    for route in routes.ROUTES:
+        if route.path != "/metrics":
+            assert status(route.method, example(route)) == 404
