@@ -1,0 +1,264 @@
+"""Load kernel modules: find the folder, resolve the order, finit_module(2) one after the other.
+
+The order is computed when the step runs, from the files that are there then; ``module_order`` does it and is pure. A
+module's own init function runs within the system call, so each call has a deadline and a worker thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from bootstrap import module_loading
+from bootstrap.module_order import Resolution, module_name, resolve, stem
+from bootstrap.steps import Machine, Step
+from ocelot import log
+from ocelot.config.structs import (
+    DeviceMount,
+    Modules,
+    Mount,
+    NfsMount,
+    NinePMount,
+    OnFailure,
+    OverlayMount,
+    VirtiofsMount,
+)
+from ocelot.errors import OcelotError, describe
+from ocelot.linux.identity import Identity
+from ocelot.linux.kmsg import Tail
+
+__all__ = ["Resolution", "module_name", "plan_carried", "plan_modules", "resolve"]
+
+CALL = 60.0
+"""Seconds that loading one module may take, unless ``timeout`` says otherwise."""
+
+MODPROBE = "/proc/sys/kernel/modprobe"
+
+_BUS = ("kernel/drivers/virtio/", "kernel/drivers/pci/")
+_DISKS = (*(f"kernel/drivers/{kind}/" for kind in ("ata", "block", "md", "mmc", "nvme", "scsi", "usb")), "kernel/fs/")
+_NINE_P = ("kernel/fs/9p/", "kernel/net/9p/")
+_NFS = ("kernel/fs/nfs/", "kernel/net/sunrpc/", "kernel/drivers/net/", "kernel/net/packet/")
+
+
+def plan_modules(
+    modules: Modules | None,
+    *,
+    root: Mount | None = None,
+    cmdline: Mapping[str, str] | None = None,
+    after_switch: bool = False,
+) -> tuple[Step, ...]:
+    """The steps that load ``modules``; none if there are none.
+
+    ``root``: the root file system that these modules lead to, whose own modules may not fail. ``cmdline``: parameters
+    from the kernel command line, by module name. ``after_switch``: what the new root lacks is
+    taken from what the initramfs carried.
+    """
+    if modules is None or not modules.names:
+        return ()
+    return (LoadModules(modules, needs_of(root), dict(cmdline or {}), after_switch),)
+
+
+def plan_carried(paths: Sequence[str], cmdline: Mapping[str, str] | None = None) -> tuple[Step, ...]:
+    """The step for the modules that the image builder put in for ocelot's own needs: in load order, none essential."""
+    if not paths:
+        return ()
+    listed = Modules(names=tuple(paths), on_failure=OnFailure.WARN)
+    return (LoadModules(listed, (), dict(cmdline or {}), name="carried modules"),)
+
+
+def needs_of(root: Mount | None) -> tuple[str, ...]:
+    """Beginnings of the paths of modules that ``root`` cannot do without."""
+    match root:
+        case None:
+            return ()
+        case VirtiofsMount():
+            needs: tuple[str, ...] = (*_BUS, "kernel/fs/fuse/")
+        case NinePMount():
+            needs = (*_BUS, *_NINE_P)
+        case NfsMount():
+            needs = (*_BUS, *_NFS)
+        case DeviceMount():
+            needs = (*_BUS, *_DISKS)
+        case OverlayMount():
+            needs = ("kernel/fs/overlayfs/",)
+        case _:
+            needs = ()
+    return (*needs, "kernel/fs/overlayfs/") if root.overlay else needs
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module directory that exists, and the load order found in it."""
+
+    directory: str
+    resolution: Resolution
+    dep_text: str | None
+
+
+@dataclass(frozen=True)
+class LoadModules:
+    """Load the modules of one list with what they depend on."""
+
+    modules: Modules
+    essential: tuple[str, ...] = ()
+    cmdline: Mapping[str, str] = field(default_factory=dict)
+    after_switch: bool = False
+    name: str = "modules"
+
+    @property
+    def on_failure(self) -> OnFailure:
+        """Without a policy, only the failure of a module that the root needs gets as far as the runner."""
+        return self.modules.on_failure or OnFailure.ABORT
+
+    @property
+    def timeout(self) -> float | None:
+        return None if self.modules.timeout is None else self.modules.timeout + 1.0
+
+    def describe(self) -> str:
+        return f"load {', '.join(self.modules.names)} from {self.modules.directory}, and what they depend on"
+
+    async def apply(self, machine: Machine) -> None:
+        if machine.trial:
+            machine.info(f"not done in a trial: {self.describe()}")
+            return
+        place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
+        for line in place.resolution.warnings:
+            machine.warn(line)
+        failures = [(name, self._not_found(name, place)) for name in place.resolution.missing]
+        parameters = self._parameters(place.resolution, machine)
+        for path in place.resolution.order:
+            failure = await self._load(path, place, parameters.get(module_name(path), ""))
+            if failure is None:
+                continue
+            if path in place.resolution.soft:
+                log.debug(f"{failure} (a soft dependency: not needed)")
+            else:
+                failures.append((path, failure))
+        self._judge(failures, place.resolution, machine)
+
+    def find(self, machine: Machine) -> Place:
+        """The directory in which most of the names are found, with their load order. Reads files: may block."""
+        release = os.uname().release
+        roots = [machine.path(self.modules.directory)]
+        if self.after_switch:
+            roots.append(machine.initramfs_modules)
+        found: list[Place] = []
+        for directory in dict.fromkeys(path for root in roots for path in (f"{root}/{release}", root)):
+            if os.path.isdir(directory):
+                found.append(self._place(directory, machine))
+                if not found[-1].resolution.missing:
+                    return found[-1]
+        if not found:
+            raise OcelotError(
+                f'cannot load modules: there is no folder "{roots[0]}"',
+                hint=f"this kernel is {release}: put its modules into the image, or set directory",
+            )
+        return min(found, key=lambda place: len(place.resolution.missing))
+
+    def _place(self, directory: str, machine: Machine) -> Place:
+        dep_path = self.modules.dep_file_path
+        if dep_path is None:
+            dep_file = f"{directory}/modules.dep"
+        else:
+            dep_file = machine.path(dep_path) if dep_path.startswith("/") else f"{directory}/{dep_path}"
+        dep_text = _read(dep_file)
+        softdep = _read(f"{directory}/modules.softdep") or ""
+        resolution = resolve(
+            self.modules.names,
+            dep_text=dep_text,
+            softdep_text=softdep,
+            builtin_text=_read(f"{directory}/modules.builtin") or "",
+            alias_text=(_read(f"{directory}/modules.alias") or "") if softdep else "",
+            exists=lambda path: os.path.exists(os.path.join(directory, path)),
+        )
+        return Place(directory, resolution, dep_text)
+
+    async def _load(self, path: str, place: Place, parameters: str) -> OcelotError | None:
+        full = os.path.join(place.directory, path)
+        if module_loading.is_loaded(module_name(path)):
+            return None
+        limit = self.modules.timeout or CALL
+        with Tail() as tail:
+            try:
+                with trio.fail_after(limit):
+                    await trio.to_thread.run_sync(module_loading.load, full, parameters, abandon_on_cancel=True)
+            except trio.TooSlowError:
+                return OcelotError(f'cannot load the module "{full}": its init did not return within {limit:g}s')
+            except OcelotError as error:
+                return error
+            except OSError as error:
+                return module_loading.explain(full, error, tail.lines(limit=8), place.dep_text)
+        log.debug(f"loaded {full}{' with ' + parameters if parameters else ''}")
+        return None
+
+    def _parameters(self, resolution: Resolution, machine: Machine) -> dict[str, str]:
+        """Parameters by module name: the file's, then those of the kernel command line, which the kernel lets win."""
+        own = {name.replace("-", "_"): text for name, text in self.modules.parameters.items()}
+        loaded = {module_name(path) for path in resolution.order}
+        for name in own.keys() - loaded:
+            machine.warn(f'parameters for the module "{name}" have no effect: it is not loaded here')
+        return {name: " ".join(filter(None, (own.get(name), self.cmdline.get(name)))) for name in loaded}
+
+    def _not_found(self, name: str, place: Place) -> OcelotError:
+        hint = "check the path: it is relative to directory or to its folder for this kernel release"
+        release = os.uname().release
+        if not place.directory.endswith(release):
+            hint += f" ({release}, which has none here)"
+        return OcelotError(f'cannot find the module "{name}" below "{place.directory}"', hint=hint)
+
+    def _judge(self, failures: list[tuple[str, OcelotError]], resolution: Resolution, machine: Machine) -> None:
+        if not failures:
+            return
+        if self.modules.on_failure is None:
+            fatal = [error for path, error in failures if self._is_essential(path, resolution)]
+            for path, error in failures:
+                if not self._is_essential(path, resolution):
+                    machine.warn(describe(error))
+        else:
+            fatal = [error for _, error in failures]
+        if len(fatal) == 1:
+            raise fatal[0]
+        if fatal:
+            raise OcelotError("; ".join(error.message for error in fatal), hint=fatal[0].hint)
+
+    def _is_essential(self, path: str, resolution: Resolution) -> bool:
+        wanting = (path, *resolution.required_by.get(path, ()))
+        return any(stem(each).startswith(self.essential) for each in wanting) if self.essential else False
+
+
+@dataclass(frozen=True)
+class SetModprobe:
+    """Tell the kernel a modprobe that exists, or that there is none: it would run a missing program at each request."""
+
+    name: str = "modprobe"
+    on_failure: OnFailure = OnFailure.WARN
+    timeout: float | None = None
+    candidates: tuple[str, ...] = ("/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe")
+
+    def describe(self) -> str:
+        return f"set {MODPROBE} to a modprobe that exists, or to nothing"
+
+    async def apply(self, machine: Machine) -> None:
+        if not machine.trial and machine.identity is Identity.MACHINE:
+            self.write(machine)
+
+    def write(self, machine: Machine) -> None:
+        present = next((path for path in self.candidates if os.access(machine.path(path), os.X_OK)), "")
+        try:
+            with open(MODPROBE, "w", encoding="utf-8") as file:
+                file.write(f"{present}\n")
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # a kernel without loadable modules
+                raise
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
