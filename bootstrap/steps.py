@@ -70,6 +70,7 @@ class Machine:
     ``root`` is prepended to paths of the configuration: ``""`` when the paths are the real ones.
     ``trial`` marks ``ocelot bootstrap try``: what is not namespaced is shown, not done (see ``may``).
     ``environment`` collects the phases' environment maps; later steps and processes get it.
+    ``nameservers`` are those that the network set-up was told; /etc/resolv.conf goes before them.
     ``warn`` takes a line for the operator; ``info`` likewise.
     """
 
@@ -81,6 +82,7 @@ class Machine:
     trial: bool = False
     environment: MutableMapping[str, str] = field(default_factory=dict)
     initramfs_modules: str = "/lib/modules"
+    nameservers: tuple[str, ...] = ()
 
     def path(self, name: str) -> str:
         """The path of the configuration's ``name`` on the file system as it is mounted now."""
