@@ -63,6 +63,10 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
+# openat2(2)
+RESOLVE_IN_ROOT = 0x10
+RESOLVE_NO_SYMLINKS = 0x04
+
 # statfs(2) f_type
 RAMFS_MAGIC = 0x858458F6
 TMPFS_MAGIC = 0x01021994
@@ -105,6 +109,14 @@ def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     number = {"x86_64": 155}.get(platform.machine(), 41)
     _check(_libc.syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
+
+
+def openat2(dir_fd: int, path: str, flags: int, mode: int = 0, *, resolve: int = 0) -> int:
+    """openat2(2) (Linux 5.6): open(2) with a say in how ``path`` is resolved. Returns a descriptor."""
+    how = (ctypes.c_uint64 * 3)(flags, mode, resolve)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    # 437 on every architecture.
+    return _check(_libc.syscall(ctypes.c_long(437), dir_fd, _bytes(path), ctypes.byref(how), size), path)
 
 
 def unshare(flags: int) -> None:
