@@ -1,0 +1,340 @@
+"""Moving what children write from their pipes to where it belongs: one task and one epoll for all of them.
+
+A task a pipe would cost some kilobytes for each of the thousands of pipes of a large set, and a wake-up of the scheduler
+for each block. trio can wait for an epoll descriptor like for any other (epoll(7): it is readable when something in it is
+ready), so one task serves all pipes, and a pipe that nobody writes to costs nothing but itself. Only a stream whose
+sink is full gets a task, for as long as that lasts, and is not read meanwhile, so the full sink holds up its writer alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from ocelot import log
+from ocelot.errors import describe
+from supervisor.ring import Line, Ring, real_time
+from supervisor.sinks import Shared, Sink
+
+BLOCK = 64 * 1024
+"""Bytes a read: the size of a pipe."""
+
+HOLD = 0.1
+"""Seconds that the beginning of a line waits for its end, where lines of several writers meet."""
+
+STALL = 1.0
+"""Seconds without progress after which a full sink drops (``onFull: drop``)."""
+
+FINISH = 5.0
+"""The same for ``onFull: block`` once the writer is dead and holding it up has no more use."""
+
+_READY = 64
+
+
+@dataclass(slots=True)
+class Counters:
+    """Bytes read from one stream, and how many of them did not reach their destination."""
+
+    bytes: int = 0
+    dropped: int = 0
+
+
+class Relay:
+    """Calls back when descriptors are readable. Run :meth:`run` in a task; adding and removing works at any time."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._unfinished: dict[Stream, float] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def add(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call ``ready`` whenever ``fd`` can be read or is at its end."""
+        if fd not in self._ready:
+            self._epoll.register(fd, select.EPOLLIN)
+            self._ready[fd] = ready
+
+    def remove(self, fd: int) -> None:
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def expire(self, stream: Stream) -> None:
+        """Send the unfinished line of ``stream`` when :data:`HOLD` has passed."""
+        self._unfinished.setdefault(stream, trio.current_time() + HOLD)
+
+    def settled(self, stream: Stream) -> None:
+        self._unfinished.pop(stream, None)
+
+    def start(self, stream: Stream) -> None:
+        """Wait for the full sink of ``stream`` in a task of its own."""
+        if self._nursery is not None:
+            self._nursery.start_soon(stream.wait)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                while True:
+                    with trio.move_on_at(next(iter(self._unfinished.values()), float("inf"))):
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._serve()
+            finally:
+                self._nursery = None
+
+    def close(self) -> None:
+        self._epoll.close()
+
+    def _serve(self) -> None:
+        for fd, _ in self._epoll.poll(0, _READY):
+            ready = self._ready.get(fd)
+            if ready is not None:
+                ready()
+        now = trio.current_time()
+        while self._unfinished:
+            stream, due = next(iter(self._unfinished.items()))
+            if due > now:
+                break
+            del self._unfinished[stream]
+            stream.release()
+
+
+class Stream:
+    """One output stream of one process, over all its starts: pipe, ring, sink, counters, and who is looking."""
+
+    __slots__ = (
+        "_blocking",
+        "_broken",
+        "_fd",
+        "_finishing",
+        "_gap",
+        "_holding",
+        "_mid_line",
+        "_relay",
+        "_rest",
+        "_resumed",
+        "_scope",
+        "_waiting",
+        "_watched",
+        "counters",
+        "kind",
+        "name",
+        "ring",
+        "sink",
+        "watchers",
+    )
+
+    def __init__(self, name: str, kind: str, sink: Sink, *, ring: Ring, block: bool, relay: Relay) -> None:
+        self.name = name
+        self.kind = kind
+        self.sink = sink
+        self.ring = ring
+        self.counters = Counters()
+        self.watchers: list[Callable[[str, Line], None]] = []
+        self._blocking = block
+        self._relay = relay
+        self._fd = -1
+        self._rest = b""  # the beginning of a line, not sent yet
+        self._waiting = b""  # what the full sink has not taken
+        self._gap = 0  # bytes dropped since the last that went out
+        self._mid_line = False  # whether the last byte that went out was not a newline
+        self._broken = False
+        self._finishing = False
+        self._holding = False  # a task waits for the sink
+        self._resumed: trio.Event | None = None  # ... and sets this when it is done
+        self._scope: trio.CancelScope | None = None
+        self._watched = b""
+
+    def open(self) -> int:
+        """A new pipe; the child's end of it, which the caller closes. Raises OSError."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        # The reading end's flags are its own: the child's end stays blocking, as programs expect.
+        os.set_blocking(reader, False)
+        try:
+            self._relay.add(reader, self._pump)
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        self._fd = reader
+        self._finishing = False
+        return writer
+
+    async def finish(self) -> None:
+        """After the writer is dead: move what is left in the pipe and close it.
+
+        Not until the end of file: a daemon that the process left behind may hold the pipe open for years.
+        """
+        self._finishing = True
+        fd = self._fd
+        self._relay.remove(fd)
+        if self._holding and self._resumed is not None:
+            if self._blocking and self._scope is not None:
+                self._scope.cancel()
+            await self._resumed.wait()
+            await self._settle(FINISH)
+        left = _unread(fd) if fd >= 0 else 0
+        while left > 0:
+            block = _read(fd)
+            if not block:
+                break
+            left -= len(block)
+            if not self._take(block):
+                await self._settle(FINISH if self._blocking else STALL)
+        if not self._send_rest():
+            await self._settle(FINISH if self._blocking else STALL)
+        if self._gap and not self._broken:
+            self._deliver(b"")
+        self._tell_rest()
+        self._shut()
+
+    def abandon(self) -> None:
+        """Close the pipe without reading it: the child was never started."""
+        self._relay.remove(self._fd)
+        self._shut()
+
+    def release(self) -> None:
+        """The unfinished line has waited long enough."""
+        if not self._holding and not self._send_rest():
+            self._hold()
+
+    async def wait(self) -> None:
+        """The sink is full: wait for it, then read on. Runs in a task of the relay."""
+        try:
+            with trio.CancelScope() as self._scope:
+                await self._settle(None if self._blocking else STALL)
+        finally:
+            self._scope = None
+            self._holding = False
+            if self._resumed is not None:
+                self._resumed.set()
+        if self._fd >= 0 and not self._finishing:
+            self._relay.add(self._fd, self._pump)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        block = _read(self._fd)
+        if block is None:
+            return
+        if not block:
+            self._relay.remove(self._fd)
+            settled = self._send_rest()
+            self._shut()
+        else:
+            settled = self._take(block)
+        if not settled:
+            self._hold()
+
+    def _hold(self) -> None:
+        self._holding = True
+        self._resumed = trio.Event()
+        self._relay.remove(self._fd)
+        self._relay.start(self)
+
+    def _shut(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _take(self, block: bytes) -> bool:
+        """Keep, show and send one block. False: the sink is full, see :meth:`_settle`."""
+        self.counters.bytes += len(block)
+        self.ring.append(block)
+        if self.watchers:
+            self._tell(block)
+        if not self.sink.whole_lines:
+            return self._deliver(block)
+        data = self._rest + block if self._rest else block
+        end = data.rfind(b"\n") + 1
+        if end == 0 and len(data) >= BLOCK:
+            end = len(data)
+        self._rest = data[end:] if end else data
+        self._relay.settled(self)
+        if self._rest:
+            self._relay.expire(self)
+        return self._deliver(data[:end] if self._rest else data) if end else True
+
+    def _send_rest(self) -> bool:
+        self._relay.settled(self)
+        rest, self._rest = self._rest, b""
+        return self._deliver(rest) if rest else True
+
+    def _deliver(self, data: bytes) -> bool:
+        """Offer ``data`` to the sink. False: it is full, and the rest waits."""
+        mark = self._gap_mark() if self._gap else b""
+        try:
+            taken = self.sink.offer(mark + data)
+        except OSError as error:
+            self._lose(len(data), error)
+            return True
+        if taken >= len(mark):
+            self._gap = 0
+            self._broken = False
+            taken -= len(mark)
+            if taken:
+                self._mid_line = data[taken - 1] != 0x0A
+                data = data[taken:]
+        if data:
+            self._waiting = data
+            return False
+        return not (isinstance(self.sink, Shared) and self.sink.writer.backlog)
+
+    def _gap_mark(self) -> bytes:
+        start = "\n" if self._mid_line else ""
+        return f"{start}ocelot: {self._gap} bytes of {self.name}'s {self.kind} were dropped here\n".encode()
+
+    async def _settle(self, stall: float | None) -> None:
+        """Wait until the sink has taken what waits, or drop it."""
+        while await self.sink.ready(stall):
+            waiting, self._waiting = self._waiting, b""
+            if not waiting or self._deliver(waiting):
+                return
+        waiting, self._waiting = self._waiting, b""
+        self._lose(len(waiting), None)
+
+    def _lose(self, count: int, error: OSError | None) -> None:
+        self.counters.dropped += count
+        self._gap += count
+        if count and not self._broken:
+            self._broken = True
+            why = describe(error) if error is not None else "it takes nothing more"
+            log.warn(
+                f'cannot write the {self.kind} of "{self.name}": {why}; it is dropped and counted until that changes'
+            )
+
+    def _tell(self, block: bytes) -> None:
+        at = real_time()
+        *lines, self._watched = (self._watched + block).split(b"\n")
+        if len(self._watched) > BLOCK:
+            lines.append(self._watched)
+            self._watched = b""
+        for line in lines:
+            text = Line(at, line.decode("utf-8", "replace"))
+            for watcher in tuple(self.watchers):
+                watcher(self.kind, text)
+
+    def _tell_rest(self) -> None:
+        if self._watched and self.watchers:
+            self._tell(b"\n")
+        self._watched = b""
+
+
+def _read(fd: int) -> bytes | None:
+    """A block, b"" at the end of file, None when there is nothing now."""
+    try:
+        return os.read(fd, BLOCK)
+    except BlockingIOError:
+        return None
+
+
+def _unread(fd: int) -> int:
+    """How many bytes wait in a pipe (FIONREAD, pipe(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])

@@ -1,0 +1,283 @@
+"""Where output ends: a console that others write to as well, a file, syslog, the kernel log.
+
+A sink takes blocks without waiting, or says that it is full. It is opened when first needed, after a failure at most once
+a second, and never by a timer: a log that cannot be written is one warning and a count, not a reason to stop a service.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from ocelot.config import structs
+from ocelot.errors import OcelotError
+from ocelot.linux.descriptors import Writer
+from ocelot.linux.identity import Identity, identity
+
+RETRY = 1.0
+"""Seconds between attempts to open or fill a sink that failed."""
+
+FACILITY_DAEMON = 3
+SEVERITY = {"stdout": 6, "stderr": 3}
+"""RFC 5424, 6.2.1: informational, error."""
+
+SYSLOG_MAX = 8192
+KMSG_MAX = 900
+"""Bytes of text a record: the kernel cuts at 1024 minus its prefix (printk's LOG_LINE_MAX)."""
+
+
+class Sink(Protocol):
+    """``whole_lines``: wants blocks that end with a newline, where possible."""
+
+    whole_lines: bool
+
+    def offer(self, data: bytes) -> int:
+        """Take bytes from the front of ``data`` without waiting; how many. Less than all: it is full.
+
+        Raises OSError when it is broken: then nothing was taken.
+        """
+
+    async def ready(self, stall: float | None) -> bool:
+        """After it was full: wait until another try is worth it. False: it stays full (``stall`` seconds, None: for ever)."""
+
+    def close(self) -> None: ...
+
+
+class Shared:
+    """A writer that belongs to everybody: ocelot's standard output or error."""
+
+    whole_lines = True
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def offer(self, data: bytes) -> int:
+        return len(data) if self.writer.offer(data, owner=self) else 0
+
+    async def ready(self, stall: float | None) -> bool:
+        return await self.writer.ready(stall)
+
+    def close(self) -> None:
+        """The writer is not ours."""
+
+
+class Opened:
+    """What file, syslog and kmsg have in common: a descriptor that is opened late and again after a failure."""
+
+    whole_lines = True
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._not_before = 0.0
+        self._reason = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def open(self) -> None:
+        """Open it now, to show a mistake early. Raises OSError."""
+        if self._fd >= 0:
+            return
+        if time.monotonic() < self._not_before:
+            raise self._reason
+        try:
+            self._fd = self._open()
+        except OSError as error:
+            self._failed(error)
+            raise
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    async def ready(self, stall: float | None) -> bool:
+        """No file system tells when it has space again: whoever has chosen to block looks again every second."""
+        if stall is not None:
+            await trio.lowlevel.checkpoint()
+            return False
+        await trio.sleep(RETRY)
+        return True
+
+    def _open(self) -> int:
+        raise NotImplementedError
+
+    def _failed(self, error: OSError) -> None:
+        self.close()
+        self._reason = error
+        self._not_before = time.monotonic() + RETRY
+
+
+class FileSink(Opened):
+    """Appends to a file; missing folders are made."""
+
+    whole_lines = False
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def offer(self, data: bytes) -> int:
+        self.open()
+        try:
+            return os.write(self._fd, data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN):
+                return 0
+            self._failed(error)
+            raise
+
+    def _open(self) -> int:
+        # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        try:
+            return os.open(self.path, flags, 0o640)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            return os.open(self.path, flags, 0o640)
+
+
+class SyslogSink(Opened):
+    """RFC 5424 to a unix datagram socket, or over UDP (RFC 5426) to a numeric address. One message a line."""
+
+    def __init__(self, address: str, name: str, stream: str, *, now: Callable[[], float] | None = None) -> None:
+        super().__init__()
+        self.address = address
+        self._socket: socket.socket | None = None
+        self._priority = FACILITY_DAEMON * 8 + SEVERITY[stream]
+        self._name = "".join(c if 33 <= ord(c) < 127 else "_" for c in name)[:48] or "-"
+        self._now = now or (lambda: time.clock_gettime(time.CLOCK_REALTIME))
+
+    def offer(self, data: bytes) -> int:
+        self.open()
+        assert self._socket is not None
+        taken = 0
+        for piece, length in records(data, SYSLOG_MAX):
+            if piece:
+                try:
+                    self._socket.send(self.format(piece), socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return taken
+                except OSError as error:
+                    if error.errno == errno.ENOBUFS:
+                        return taken
+                    self._failed(error)
+                    raise
+            taken += length
+        return taken
+
+    def format(self, text: bytes) -> bytes:
+        now = self._now()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+        host = os.uname().nodename or "-"
+        return f"<{self._priority}>1 {stamp} {host} {self._name} - - - ".encode() + text
+
+    def close(self) -> None:
+        self._fd = -1
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _open(self) -> int:
+        if self.address.startswith("udp://"):
+            host, port = udp_address(self.address)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
+            target: str | tuple[str, int] = (host, port)
+        else:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            target = self.address
+        self._socket.connect(target)
+        return self._socket.fileno()
+
+
+class KmsgSink(Opened):
+    """The kernel log, one record a line, marked with the process's name."""
+
+    def __init__(self, name: str, stream: str, *, path: str = "/dev/kmsg") -> None:
+        super().__init__()
+        self._path = path
+        self._prefix = f"<{FACILITY_DAEMON * 8 + SEVERITY[stream]}>{name}: ".encode()
+
+    def offer(self, data: bytes) -> int:
+        self.open()
+        taken = 0
+        for piece, length in records(data, KMSG_MAX):
+            if piece:
+                try:
+                    os.write(self._fd, self._prefix + piece)
+                except BlockingIOError:
+                    return taken
+                except OSError as error:
+                    self._failed(error)
+                    raise
+            taken += length
+        return taken
+
+    def _open(self) -> int:
+        if identity() is Identity.MACHINE:
+            # By default the kernel drops silently what one opener writes above ten records in five seconds.
+            with suppress(OSError):
+                fd = os.open("/proc/sys/kernel/printk_devkmsg", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, b"on\n")
+                finally:
+                    os.close(fd)
+        return os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def records(data: bytes, limit: int) -> Iterator[tuple[bytes, int]]:
+    """The lines of ``data`` without newlines, long ones in pieces of ``limit`` bytes, each with the bytes it stands for."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start, start + limit + 1)
+        if end >= 0:
+            yield data[start:end], end + 1 - start
+            start = end + 1
+        else:
+            piece = data[start : start + limit]
+            yield piece, len(piece)
+            start += len(piece)
+
+
+def udp_address(address: str) -> tuple[str, int]:
+    """``udp://192.0.2.1:514`` or ``udp://[2001:db8::1]:514`` as host and port (default 514). Raises OcelotError."""
+    rest = address.removeprefix("udp://")
+    if rest.startswith("["):
+        host, _, tail = rest[1:].partition("]")
+        port = tail.removeprefix(":")
+    else:
+        host, _, port = rest.partition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+        number = int(port) if port else 514
+    except (OSError, ValueError):
+        raise OcelotError(
+            f'cannot use the syslog address "{address}": not a numeric host and port',
+            hint="write it as udp://192.0.2.1:514 or udp://[2001:db8::1]:514",
+        ) from None
+    if not 0 < number < 65536:
+        raise OcelotError(f'cannot use the syslog address "{address}": port {number} is out of range')
+    return host, number
+
+
+def make(destination: structs.Destination, *, name: str, stream: str, inherit: Writer) -> Sink | None:
+    """The sink for ``destination``; None where nothing is relayed (direct, null). Raises OcelotError."""
+    match destination:
+        case structs.Inherit():
+            return Shared(inherit)
+        case structs.File(path=path):
+            return FileSink(path)
+        case structs.Syslog(address=address):
+            if address.startswith("udp://"):
+                udp_address(address)
+            return SyslogSink(address, name, stream)
+        case structs.Kmsg():
+            return KmsgSink(name, stream)
+        case _:
+            return None
