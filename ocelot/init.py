@@ -1,0 +1,103 @@
+"""The outermost frame of PID 1, around trio: what still works when everything inside it is broken.
+
+PID 1 that exits is a kernel panic, an uncaught exception included. So this module imports next to nothing, calls the
+story in ``pid1``, and when that fails in a way the story did not foresee (a module that cannot be imported, a broken
+event loop, no memory) it says so on every channel left, reaps, and takes the machine down.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ocelot.pid1 import Ending
+
+
+def init() -> NoReturn:
+    """What the kernel starts as /init or ``init=``: words of the kernel command line in argv are not for us."""
+    status = bootstrap(None, called_by_kernel=True)
+    sys.exit(status)
+
+
+def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: bool = False) -> int:
+    """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
+    try:
+        from ocelot import pid1
+
+        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel)
+    except BaseException as error:
+        if os.getpid() != 1 or isinstance(error, SystemExit):
+            raise
+        ending = None
+        _last_words(error)
+    return _end(ending)
+
+
+def supervise(file: str, *, socket: str | None = None) -> int:
+    """Supervise the processes of ``file`` until they end; returns the exit status."""
+    from ocelot import pid1
+
+    return _end(pid1.supervise(file, socket=socket))
+
+
+def _end(ending: Ending | None) -> int:
+    """The last act: in a machine the power verb, which does not return; elsewhere the exit status."""
+    if os.getpid() == 1 and _is_machine():
+        try:
+            from bootstrap.shutdown import emergency, power
+
+            if ending is None:
+                emergency("ocelot failed")
+            else:
+                power(ending.verb)
+        except BaseException as error:
+            _last_words(error)
+        _hold()
+    return 70 if ending is None else ending.status
+
+
+def _is_machine() -> bool:
+    """As ``linux.identity`` decides, without importing it: it may be what is broken."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+    except OSError:
+        return True  # a PID 1 that cannot know must not exit
+
+
+def _last_words(error: BaseException) -> None:
+    """Say what happened, on whatever is left: standard error, the console, the kernel log."""
+    lines = [f"ocelot: cannot go on: {type(error).__name__}: {error}"]
+    try:
+        import traceback
+
+        lines += [line for entry in traceback.format_exception(error) for line in entry.rstrip().splitlines()]
+    except BaseException:
+        lines.append("ocelot: (no traceback: the runtime is gone)")
+    for path, prefix in (("/dev/console", ""), ("/dev/kmsg", "<2>")):
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        for line in lines:
+            try:
+                os.write(fd, f"{prefix}{line}\n".encode(errors="replace"))
+            except OSError:
+                break
+        os.close(fd)
+
+
+def _hold() -> NoReturn:
+    """Nothing is left to do but to reap. Reached only when the power verb failed; the kernel may still be told by hand."""
+    import time
+
+    while True:
+        try:
+            while os.waitpid(-1, 0):
+                pass
+        except OSError:
+            time.sleep(1)
+        except BaseException:
+            continue
