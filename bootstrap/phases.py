@@ -18,6 +18,7 @@ from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
 from bootstrap.modules import plan_modules
 from bootstrap.steps import SYSROOT, Machine, Step
+from bootstrap.switch_root import MACHINE, Guards
 from bootstrap.timeline import Timeline
 from ocelot import log
 from ocelot.config.structs import Bootstrap, OnFailure, Phase
@@ -120,28 +121,28 @@ KEYS: tuple[tuple[str, Planner], ...] = (
 """The order inside preSwitch and postSwitch."""
 
 
-def _pre_switch(config: Bootstrap, cmdline: Cmdline) -> PlannedPhase:
+def _pre_switch(config: Bootstrap, cmdline: Cmdline, _guards: Guards) -> PlannedPhase:
     phase = config.pre_switch
     return PlannedPhase("preSwitch", tuple(Group(key, make(config, phase, cmdline, True)) for key, make in KEYS))
 
 
-def _switch_root(config: Bootstrap, _cmdline: Cmdline) -> PlannedPhase:
+def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> PlannedPhase:
     if config.switch_root is None:
         return PlannedPhase("switchRoot", (Group("switch", (switch_root.ShareRoot(),)),))
     root = config.switch_root.root_file_system
     keep_modules = config.post_switch.modules is not None
-    switch: Step = switch_root.Switch(SYSROOT, mounts.paths_in_use(root), keep_modules)
+    switch: Step = switch_root.Switch(SYSROOT, mounts.paths_in_use(root), keep_modules, guards)
     return PlannedPhase(
         "switchRoot",
         (
-            Group("check", (switch_root.Check(),)),
+            Group("check", (switch_root.Check(guards),)),
             Group("rootFileSystem", mounts.plan_root(root, SYSROOT, resolve=resolver.resolve)),
             Group("switch", (switch,)),
         ),
     )
 
 
-def _post_switch(config: Bootstrap, cmdline: Cmdline) -> PlannedPhase:
+def _post_switch(config: Bootstrap, cmdline: Cmdline, _guards: Guards) -> PlannedPhase:
     phase = config.post_switch
     return PlannedPhase("postSwitch", tuple(Group(key, make(config, phase, cmdline, False)) for key, make in KEYS))
 
@@ -150,10 +151,13 @@ PHASES = (_pre_switch, _switch_root, _post_switch)
 """A boot, read from top to bottom."""
 
 
-def plan(config: Bootstrap, cmdline: Cmdline | str = "") -> Plan:
-    """What booting ``config`` means, with a kernel command line. Pure: the machine and its files are not looked at."""
+def plan(config: Bootstrap, cmdline: Cmdline | str = "", *, guards: Guards = MACHINE) -> Plan:
+    """What booting ``config`` means, with a kernel command line. Pure: the machine and its files are not looked at.
+
+    ``guards``: what must hold before the root is switched; the default is right for every real boot.
+    """
     words = parse(cmdline) if isinstance(cmdline, str) else cmdline
-    return Plan(*(make(config, words) for make in PHASES))
+    return Plan(*(make(config, words, guards) for make in PHASES))
 
 
 async def run_phase(phase: PlannedPhase, machine: Machine, timeline: Timeline) -> None:

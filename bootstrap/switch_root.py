@@ -58,11 +58,15 @@ class Guards:
             )
 
 
+MACHINE = Guards()
+"""What every real boot goes by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """Ask the guards before the new root is mounted, so that a run by mistake changes nothing."""
 
-    guards: Guards = Guards()
+    guards: Guards = MACHINE
     name: str = "check"
     on_failure: OnFailure = OnFailure.ABORT
     timeout: float | None = None
@@ -81,7 +85,7 @@ class Switch:
     new_root: str = SYSROOT
     layers: tuple[str, ...] = ()
     keep_modules: bool = False
-    guards: Guards = Guards()
+    guards: Guards = MACHINE
     name: str = "switch root"
     on_failure: OnFailure = OnFailure.ABORT
     timeout: float | None = None
