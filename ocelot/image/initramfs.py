@@ -63,11 +63,15 @@ class Image:
 
 @dataclass
 class _Modules:
-    """The modules that were chosen: ``paths`` all of them, ``early`` those that PID 1 loads before preSwitch."""
+    """The modules that were chosen: ``paths`` all of them, ``early`` those that PID 1 loads before preSwitch.
+
+    ``kept``: those that the configuration names with their compression, which they keep.
+    """
 
     tree: kernel_modules.Tree | None = None
     paths: tuple[str, ...] = ()
     early: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
     file_systems: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -129,7 +133,9 @@ def _choose_modules(config: Bootstrap, recipe: Recipe) -> _Modules:
         return _Modules(notes=[note])
     tree = kernel_modules.read_tree(recipe.modules_root or "/", version)
     chosen = _Modules(tree)
-    paths = list(tree.load_order(_named(tree, named)))
+    wanted = list(_named(tree, named))
+    paths = list(tree.load_order(wanted))
+    chosen.kept = frozenset(wanted).intersection(name.removeprefix(f"{version}/") for name in named)
     early: list[str] = []
     for need in needs(config, recipe.without):
         found = tree.load_order(_needed(tree, need, chosen.notes))
@@ -187,7 +193,7 @@ def _needed(tree: kernel_modules.Tree, need: Need, notes: list[str]) -> Iterator
 def _module_entries(modules: _Modules, config: Bootstrap) -> Iterator[cpio.Entry]:
     if modules.tree is None or not modules.paths:
         return
-    yield from kernel_modules.entries(modules.tree, modules.paths, "/lib/modules")
+    yield from kernel_modules.entries(modules.tree, modules.paths, modules.kept)
     listed = config.pre_switch.modules
     if listed is None:
         return
@@ -196,17 +202,19 @@ def _module_entries(modules: _Modules, config: Bootstrap) -> Iterator[cpio.Entry
     if listed.dep_file_path not in (None, "modules.dep"):
         dep = listed.dep_file_path or ""
         place = dep if dep.startswith("/") else f"/lib/modules/{modules.tree.version}/{dep}"
-        yield cpio.file(place.lstrip("/"), kernel_modules.reduced_dep(modules.tree, modules.paths))
+        yield cpio.file(place.lstrip("/"), kernel_modules.reduced_dep(modules.tree, modules.paths, modules.kept))
 
 
 def _marker(modules: _Modules, recipe: Recipe) -> dict[str, Any]:
-    plain = kernel_modules.plain
+    def placed(paths: Sequence[str]) -> list[str]:
+        return [kernel_modules.placed(path, modules.kept) for path in paths]
+
     return {
         "ocelot": __version__,
         "python": runtime.python_version(),
         "kernel": modules.tree.version if modules.tree else None,
-        "modules": [plain(path) for path in modules.early],
-        "fileSystems": {name: [plain(path) for path in paths] for name, paths in sorted(modules.file_systems.items())},
+        "modules": placed(modules.early),
+        "fileSystems": {name: placed(paths) for name, paths in sorted(modules.file_systems.items())},
         "without": sorted(recipe.without),
     }
 

@@ -2,19 +2,19 @@
 
 Dependencies are those of modules.dep, then the ``pre`` ones of modules.softdep, which often name an alias
 (``crypto-crc32c``) with several providers: the generic one is taken, since the others are for particular processors.
-Modules go in decompressed: the archive as a whole is compressed better, and PID 1 has less to do.
+Modules go in decompressed, since the archive as a whole is compressed better and PID 1 has less to do; only those that
+a configuration names with their suffix stay as they are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bootstrap.module_order import SUFFIXES, module_name, parse_dep, parse_softdep, stem
 from ocelot.errors import OcelotError
 from ocelot.image import cpio
-
-SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Tree:
     def find(self, name: str) -> str | None:
         """The path of a module given as a path (any compression suffix) or as a bare name, or None."""
         if "/" in name:
-            stem = strip_suffix(name)
-            return next((f"{stem}{suffix}" for suffix in SUFFIXES if f"{stem}{suffix}" in self.depends), None)
+            candidates = [name, *(f"{stem(name)}{suffix}" for suffix in SUFFIXES)]
+            return next((path for path in candidates if path in self.depends), None)
         wanted = module_name(name)
         return next((path for path in self.depends if module_name(path) == wanted), None)
 
@@ -74,19 +74,6 @@ class Tree:
         return tuple(order)
 
 
-def module_name(path: str) -> str:
-    """``virtio_pci`` for ``kernel/drivers/virtio/virtio-pci.ko.xz``: as the kernel knows it."""
-    return os.path.basename(strip_suffix(path)).replace("-", "_")
-
-
-def strip_suffix(path: str) -> str:
-    """A module's path without ``.ko`` and what may follow it."""
-    for suffix in reversed(SUFFIXES):
-        if path.endswith(suffix):
-            return path.removesuffix(suffix)
-    return path
-
-
 def read_tree(modules_root: str, version: str) -> Tree:
     """The modules of kernel ``version`` below ``modules_root`` (its lib/modules, or the folder that holds VERSION).
 
@@ -107,7 +94,7 @@ def read_tree(modules_root: str, version: str) -> Tree:
         folder,
         version,
         parse_dep(dep),
-        parse_softdep(_read(folder, "modules.softdep") or ""),
+        {name: before for name, (before, _) in parse_softdep(_read(folder, "modules.softdep") or "").items()},
         parse_alias(_read(folder, "modules.alias") or ""),
         frozenset(module_name(line) for line in (_read(folder, "modules.builtin") or "").splitlines()),
     )
@@ -134,27 +121,6 @@ def _read(folder: str, name: str) -> str | None:
         return None
 
 
-def parse_dep(text: str) -> dict[str, tuple[str, ...]]:
-    """modules.dep: ``path: path path``."""
-    lines = (line.partition(":") for line in text.splitlines() if ":" in line)
-    return {path.strip(): tuple(needed.split()) for path, _, needed in lines}
-
-
-def parse_softdep(text: str) -> dict[str, tuple[str, ...]]:
-    """modules.softdep: ``softdep NAME pre: a b post: c``; only what must come before."""
-    found: dict[str, tuple[str, ...]] = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 3 or words[0] != "softdep" or "pre:" not in words:
-            continue
-        before = words[words.index("pre:") + 1 :]
-        if "post:" in before:
-            before = before[: before.index("post:")]
-        name = module_name(words[1])
-        found[name] = (*found.get(name, ()), *before)
-    return found
-
-
 def parse_alias(text: str) -> dict[str, tuple[str, ...]]:
     """modules.alias: ``alias NAME MODULE``; patterns, which are for devices, are left out."""
     found: dict[str, list[str]] = {}
@@ -165,28 +131,34 @@ def parse_alias(text: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(modules) for name, modules in found.items()}
 
 
-def entries(tree: Tree, paths: Sequence[str], directory: str) -> Iterator[cpio.Entry]:
-    """The modules ``paths`` and the reduced files of depmod, for ``directory``/VERSION in the image."""
-    base = f"{directory.strip('/')}/{tree.version}"
+def entries(tree: Tree, paths: Sequence[str], kept: Collection[str] = ()) -> Iterator[cpio.Entry]:
+    """The modules ``paths`` and the reduced files of depmod, for /lib/modules/VERSION in the image.
+
+    Those in ``kept`` stay compressed as they are.
+    """
+    base = f"lib/modules/{tree.version}"
     for path in paths:
-        yield cpio.file(f"{base}/{strip_suffix(path)}.ko", _module(os.path.join(tree.folder, path)))
-    yield cpio.file(f"{base}/modules.dep", reduced_dep(tree, paths))
-    yield cpio.file(f"{base}/modules.softdep", _softdep(tree, paths).encode())
+        yield cpio.file(f"{base}/{placed(path, kept)}", _module(os.path.join(tree.folder, path), keep=path in kept))
+    yield cpio.file(f"{base}/modules.dep", reduced_dep(tree, paths, kept))
+    yield cpio.file(f"{base}/modules.softdep", reduced_softdep(tree, paths))
     yield cpio.file(f"{base}/modules.builtin", (_read(tree.folder, "modules.builtin") or "").encode())
 
 
-def reduced_dep(tree: Tree, paths: Sequence[str]) -> bytes:
+def placed(path: str, kept: Collection[str] = ()) -> str:
+    """The path of a module as it is in the image: without compression, unless it is ``kept``."""
+    return path if path in kept else f"{stem(path)}.ko"
+
+
+def reduced_dep(tree: Tree, paths: Sequence[str], kept: Collection[str] = ()) -> bytes:
     """modules.dep for ``paths`` alone."""
-    lines = [f"{plain(path)}:{''.join(f' {plain(needed)}' for needed in tree.depends[path])}\n" for path in paths]
+    lines = []
+    for path in paths:
+        needed = "".join(f" {placed(other, kept)}" for other in tree.depends[path])
+        lines.append(f"{placed(path, kept)}:{needed}\n")
     return "".join(sorted(lines)).encode()
 
 
-def plain(path: str) -> str:
-    """The path of a module as it is in the image: without compression."""
-    return f"{strip_suffix(path)}.ko"
-
-
-def _softdep(tree: Tree, paths: Sequence[str]) -> str:
+def reduced_softdep(tree: Tree, paths: Sequence[str]) -> bytes:
     """Soft dependencies among ``paths``, with aliases replaced by the module that was chosen for them."""
     lines = []
     for path in sorted(paths, key=module_name):
@@ -194,16 +166,16 @@ def _softdep(tree: Tree, paths: Sequence[str]) -> str:
         names = [module_name(found) for found in chosen if found is not None and found in paths]
         if names:
             lines.append(f"softdep {module_name(path)} pre: {' '.join(names)}\n")
-    return "".join(lines)
+    return "".join(lines).encode()
 
 
-def _module(path: str) -> bytes:
+def _module(path: str, *, keep: bool) -> bytes:
     try:
         with open(path, "rb") as opened:
             data = opened.read()
     except OSError as error:
         raise OcelotError(f'cannot read the kernel module "{path}": {os.strerror(error.errno or 0)}') from error
-    if path.endswith(".ko"):
+    if keep or path.endswith(".ko"):
         return data
     from ocelot.image.compression import decompress_first
 

@@ -50,10 +50,11 @@ _DROPPED = """
     ocelot.image ocelot.client
     anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools
     prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django
-    typing_extensions setuptools packaging pkg_resources
+    typing_extensions setuptools packaging pkg_resources zstandard._cffi zstandard.backend_cffi
+    psutil._psaix psutil._psbsd psutil._psosx psutil._pssunos psutil._pswindows
     _ssl _hashlib _decimal _pydecimal email http.client
     test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle
-    timeit tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3
+    tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3
     curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources
     importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib
 """
