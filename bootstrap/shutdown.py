@@ -1,0 +1,196 @@
+"""The end of a machine or container, after the supervised processes were stopped in order.
+
+What is left gets SIGTERM, then SIGKILL; file systems are left clean; the host is told; then reboot(2). Each part has its
+share of ``shutdown.timeout``, and none can keep the last one from happening.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from bootstrap import file_systems, host
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import describe
+from ocelot.linux import syscalls
+from ocelot.linux.descriptors import Writer
+from ocelot.linux.identity import Identity, identity, require_machine, require_pid1
+from ocelot.states import PowerVerb
+from ocelot.wire.protocol import ExitReport
+
+TERM_SHARE, KILL_SHARE, FILES_SHARE = 0.3, 0.1, 0.6
+"""The parts of ``shutdown.timeout`` for SIGTERM, SIGKILL and the file systems."""
+
+COMMANDS = {
+    PowerVerb.POWEROFF: syscalls.RB_POWER_OFF,
+    PowerVerb.REBOOT: syscalls.RB_AUTOBOOT,
+    PowerVerb.HALT: syscalls.RB_HALT_SYSTEM,
+}
+
+_PF_KTHREAD = 0x00200000  # linux/sched.h
+_EMERGENCY_FILES = 10.0
+
+Others = Callable[[], list[int]]
+
+
+async def end(
+    config: structs.Shutdown,
+    report: ExitReport,
+    *,
+    port: str,
+    verb: PowerVerb,
+    console: Writer,
+    others: Others | None = None,
+) -> int:
+    """Bring the machine down; does not return there. In a container: end what is left, and return the status to exit with.
+
+    ``console`` gets the last line. ``others`` lists the other processes that are alive; somebody else must reap them.
+    """
+    who = identity()
+    if who is not Identity.PROCESS:
+        await kill_others(config.timeout, others or other_processes)
+    if who is Identity.MACHINE:
+        for target in await file_systems.settle(config.timeout * FILES_SHARE):
+            log.warn(f"{target} could not be made read-only: its journal may need recovery")
+        await host.send(report, port)
+    await console.write(f"ocelot: {host.console_line(report)}\n".encode())
+    await console.ready()
+    if who is Identity.MACHINE:
+        power(verb)
+    return report.status
+
+
+def choose_verb(config: structs.Shutdown, requested: PowerVerb | None = None) -> PowerVerb:
+    """What to do in the end: what was asked for, else what is configured.
+
+    With ``action: auto`` a machine that would only halt on power-off is rebooted instead (its monitor ends there).
+    """
+    if requested is not None and requested is not PowerVerb.POWEROFF:
+        return requested
+    if config.action != "auto":
+        return requested or PowerVerb(config.action)
+    return PowerVerb.POWEROFF if can_power_off() else PowerVerb.REBOOT
+
+
+def can_power_off(*, sysfs: str = "/sys", machine: str | None = None) -> bool:
+    """Whether the machine can cut its own power. A PC without ACPI cannot; other architectures ask their firmware."""
+    if (machine or os.uname().machine) not in ("x86_64", "i686", "i386"):
+        return True
+    return os.path.isdir(f"{sysfs}/firmware/acpi")
+
+
+def power(verb: PowerVerb) -> None:
+    """reboot(2). Returns only if the kernel refuses. Raises OcelotError unless this is the init of the machine."""
+    require_machine(verb.value)
+    try:
+        syscalls.reboot(COMMANDS[verb])
+    except OSError as error:
+        log.error(f"cannot {verb.value}: {describe(error)}")
+
+
+async def kill_others(timeout: float, others: Others) -> list[int]:
+    """SIGTERM to every other process of our PID namespace, then SIGKILL. Returns those that outlived even that.
+
+    Takes at most 40 % of ``timeout`` seconds. Raises OcelotError unless we are PID 1, for whom kill(2) with -1 spares itself.
+    """
+    require_pid1("end every other process")
+    if not others():
+        return []
+    _signal_all(signal.SIGTERM)
+    _signal_all(signal.SIGCONT)  # a stopped process must run to receive it
+    left = await _wait_gone(timeout * TERM_SHARE, others)
+    if left:
+        log.info(f"{len(left)} processes did not end on SIGTERM and are killed")
+        _signal_all(signal.SIGKILL)
+        left = await _wait_gone(timeout * KILL_SHARE, others)
+    if left:
+        log.warn(f"{len(left)} processes outlived SIGKILL (they wait for a device): {left[:10]}")
+    return left
+
+
+async def _wait_gone(timeout: float, others: Others) -> list[int]:
+    """Wait until no other process is alive. Their ends are not all announced to us: an orphan's parent may still live."""
+    pause = 0.005
+    left = others()
+    with trio.move_on_after(timeout):
+        while left:
+            await trio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+            left = others()
+    return left
+
+
+def _signal_all(number: signal.Signals) -> None:
+    require_pid1("signal every other process")
+    with suppress(ProcessLookupError):
+        os.kill(-1, number)
+
+
+def other_processes(proc: str = "/proc") -> list[int]:
+    """The processes that are alive beside us: no kernel threads, no zombies (proc_pid_stat(5))."""
+    found = []
+    for name in os.listdir(proc):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"{proc}/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields and fields[0] not in (b"Z", b"X") and not int(fields[6]) & _PF_KTHREAD:
+            found.append(int(name))
+    return found
+
+
+def emergency(report: ExitReport, *, port: str, verb: PowerVerb = PowerVerb.POWEROFF) -> int:
+    """The end when trio itself is broken: plain code, bounded, never raises OSError.
+
+    In a machine it does not return: a PID 1 that exits is a kernel panic. Elsewhere: the status to exit with.
+    """
+    line = f"ocelot: {host.console_line(report)}\n".encode("utf-8", "replace")
+    who = identity()
+    if who is Identity.PROCESS:
+        _say(line)
+        return report.status
+    for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0)):
+        _signal_all(number)
+        _reap(seconds)
+    if who is Identity.CONTAINER:
+        _say(line)
+        return report.status
+    cleaning = threading.Thread(target=file_systems.make_everything_read_only, daemon=True)
+    cleaning.start()
+    cleaning.join(_EMERGENCY_FILES)
+    host.send_now(report, port)
+    _say(line)
+    power(verb)
+    while True:  # the kernel refused; there is nothing else to do that would be better than to go on reaping
+        _reap(3600)
+
+
+def _reap(seconds: float) -> None:
+    """Reap for up to ``seconds``, less when no child is left."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            if seconds < 60:
+                return
+            pid = 0
+        if pid == 0:
+            time.sleep(0.02 if seconds < 60 else 1)
+
+
+def _say(line: bytes) -> None:
+    with suppress(OSError):
+        writer = Writer.attach(2)
+        writer.write_now(line)
+        writer.flush(1.0)
