@@ -13,30 +13,43 @@ from ocelot.errors import OcelotError, describe
 from ocelot.states import PowerVerb
 
 
-async def last_resort(config: OnFatal, machine: Machine, tty: str | None) -> PowerVerb:
-    """Carry out the policy, and return how the machine is to go down afterwards.
+async def run(policy: OnFatal, machine: Machine, tty: str | None, requested: trio.Event) -> PowerVerb | None:
+    """Carry out ``policy``; returns how the machine is to go down then, None when the policy has no opinion on that.
 
-    ``hold`` does not return: cancel it. A rescue shell that cannot be started ends in a power-off, in clear words.
+    ``hold`` and the rescue shell end when ``requested`` is set (somebody asked the machine to go down). A rescue shell that
+    cannot be started ends in a power-off, in clear words.
     """
-    match config.action:
+    match policy.action:
+        case FatalAction.POWEROFF:
+            return PowerVerb.POWEROFF
         case FatalAction.REBOOT:
             return PowerVerb.REBOOT
         case FatalAction.HOLD:
-            log.error("holding, as onFatal says: nothing more will happen until the machine is powered off")
-            await trio.sleep_forever()
+            log.error("holding, as onFatal says: nothing more happens until somebody powers the machine off")
+            await requested.wait()
         case FatalAction.SHELL:
-            await _rescue_shell(config, machine, tty)
-    return PowerVerb.POWEROFF
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end_with, nursery.cancel_scope, requested)
+                await _rescue_shell(policy, machine, tty)
+                nursery.cancel_scope.cancel()
+    return None
 
 
-async def _rescue_shell(config: OnFatal, machine: Machine, tty: str | None) -> None:
-    limit = f" It ends after {format_duration(config.timeout)}." if config.timeout is not None else ""
-    log.error(f"starting the rescue shell {config.shell} on {tty}; when it ends, the machine powers off.{limit}")
+async def _end_with(scope: trio.CancelScope, requested: trio.Event) -> None:
+    await requested.wait()
+    scope.cancel()
+
+
+async def _rescue_shell(policy: OnFatal, machine: Machine, tty: str | None) -> None:
+    limit = f" (at most {format_duration(policy.timeout)})" if policy.timeout is not None else ""
+    log.error(
+        f"starting the rescue shell {policy.shell} on {tty or 'no terminal'}{limit}; when it ends, the machine goes down"
+    )
     try:
-        status = await handoff.run_shell(config.shell, (), machine, tty, timeout=config.timeout)
+        status = await handoff.run_shell(policy.shell, (), machine, tty, timeout=policy.timeout)
     except trio.TooSlowError:
-        log.warn("the rescue shell's time is over; powering off")
+        log.warn("the rescue shell's time is over: going down")
     except (OcelotError, OSError) as error:
-        log.error(f"{describe(error)}; so there is no rescue shell, and the machine powers off")
+        log.error(f"{describe(error)}; so there is no rescue shell: going down")
     else:
-        log.info(f"the rescue shell {status}; powering off")
+        log.info(f"the rescue shell {status}: going down")

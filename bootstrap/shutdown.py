@@ -17,7 +17,6 @@ import trio
 
 from bootstrap import file_systems, host
 from ocelot import log
-from ocelot.config import structs
 from ocelot.errors import describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
@@ -40,42 +39,23 @@ _EMERGENCY_FILES = 10.0
 Others = Callable[[], list[int]]
 
 
-async def end(
-    config: structs.Shutdown,
-    report: ExitReport,
-    *,
-    port: str,
-    verb: PowerVerb,
-    console: Writer,
-    others: Others | None = None,
-) -> int:
-    """Bring the machine down; does not return there. In a container: end what is left, and return the status to exit with.
+async def go_down(timeout: float, *, others: Others | None = None) -> None:
+    """All that comes between the supervised processes and :func:`power`, within ``timeout`` seconds.
 
-    ``console`` gets the last line. ``others`` lists the other processes that are alive; somebody else must reap them.
+    Ends every other process, switches swap off, leaves file systems clean. Raises OcelotError unless this is the init of
+    the machine. ``others`` lists the other processes that are alive; somebody else must reap them meanwhile.
     """
-    who = identity()
-    if who is not Identity.PROCESS:
-        await kill_others(config.timeout, others or other_processes)
-    if who is Identity.MACHINE:
-        for target in await file_systems.settle(config.timeout * FILES_SHARE):
-            log.warn(f"{target} could not be made read-only: its journal may need recovery")
-        await host.send(report, port)
-    await console.write(f"ocelot: {host.console_line(report)}\n".encode())
-    await console.ready()
-    if who is Identity.MACHINE:
-        power(verb)
-    return report.status
+    require_machine("go down")
+    await end_others(timeout, others)
+    for target in await file_systems.settle(timeout * FILES_SHARE):
+        log.warn(f"{target} could not be made read-only: its journal may need recovery")
 
 
-def choose_verb(config: structs.Shutdown, requested: PowerVerb | None = None) -> PowerVerb:
-    """What to do in the end: what was asked for, else what is configured.
+def automatic_verb() -> PowerVerb:
+    """What ``shutdown.action: auto`` means here: a machine that would only halt on power-off is rebooted instead.
 
-    With ``action: auto`` a machine that would only halt on power-off is rebooted instead (its monitor ends there).
+    (A virtual machine monitor ends then; on a halted machine it would wait for ever.)
     """
-    if requested is not None and requested is not PowerVerb.POWEROFF:
-        return requested
-    if config.action != "auto":
-        return requested or PowerVerb(config.action)
     return PowerVerb.POWEROFF if can_power_off() else PowerVerb.REBOOT
 
 
@@ -95,12 +75,13 @@ def power(verb: PowerVerb) -> None:
         log.error(f"cannot {verb.value}: {describe(error)}")
 
 
-async def kill_others(timeout: float, others: Others) -> list[int]:
+async def end_others(timeout: float, others: Others | None = None) -> list[int]:
     """SIGTERM to every other process of our PID namespace, then SIGKILL. Returns those that outlived even that.
 
-    Takes at most 40 % of ``timeout`` seconds. Raises OcelotError unless we are PID 1, for whom kill(2) with -1 spares itself.
+    Takes at most 40 % of ``timeout``, the seconds for the whole shutdown. Raises OcelotError unless we are PID 1, for whom kill(2) with -1 spares itself.
     """
     require_pid1("end every other process")
+    others = others or other_processes
     if not others():
         return []
     _signal_all(signal.SIGTERM)
