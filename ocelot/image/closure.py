@@ -12,6 +12,8 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     BuiltinImporter,
@@ -111,6 +113,21 @@ def imports(tree: ast.AST, module: str, *, package: bool) -> Iterator[str]:
             base = _absolute(node, module, package=package)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+        elif isinstance(node, ast.Call):
+            yield from _encodings(node)
+
+
+def _encodings(call: ast.Call) -> Iterator[str]:
+    """The module behind a codec that a call names: ``x.decode("utf-8-sig")``, ``open(x, encoding="ascii")``."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "encoding"]
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("encode", "decode"):
+        named += call.args[:1]
+    elif isinstance(call.func, ast.Name) and call.func.id in ("str", "bytes"):
+        named += call.args[1:2]
+    for value in named:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            name = normalize_encoding(value.value).lower()
+            yield f"encodings.{aliases.get(name, name)}"
 
 
 def _absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:

@@ -21,7 +21,7 @@ from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, Shell, Sup
 from ocelot.errors import OcelotError, UsageError
 from ocelot.image import cpio, kernel_modules, runtime
 from ocelot.image.compression import Compression, compress, decompress_first
-from ocelot.image.needs import Need, needs
+from ocelot.image.needs import Need, check_features, needs
 from ocelot.image.programs import find, take_libraries, take_program
 
 CONFIG = "etc/ocelot/bootstrap.yaml"
@@ -85,6 +85,7 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     that it names is missing. ``say`` is told what is going on.
     """
     say("checking the configuration")
+    check_features(recipe.without)
     config, text = _load(recipe.file)
     modules = _choose_modules(config, recipe)
     with tempfile.TemporaryDirectory(prefix="ocelot-initramfs-") as scratch:

@@ -38,9 +38,7 @@ class Need:
 
 def needs(config: Bootstrap, without: Collection[str] = ()) -> tuple[Need, ...]:
     """What ``config`` needs, less the features ``without``. UsageError for a feature that does not exist."""
-    unknown = sorted(set(without) - set(FEATURES))
-    if unknown:
-        raise UsageError(f'cannot leave out "{unknown[0]}"', hint=f"features: {', '.join(FEATURES)}")
+    check_features(without)
     found = [
         Need("virtio", ("virtio_pci", "virtio_mmio")),
         Need("exit-port", ("virtio_console",)),
@@ -53,6 +51,13 @@ def needs(config: Bootstrap, without: Collection[str] = ()) -> tuple[Need, ...]:
     for mount in mounts:
         found += _for_mount(mount)
     return tuple(dict.fromkeys(need for need in found if need.feature not in without))
+
+
+def check_features(names: Collection[str]) -> None:
+    """UsageError for a name that is not one of FEATURES."""
+    unknown = sorted(set(names) - set(FEATURES))
+    if unknown:
+        raise UsageError(f'cannot leave out "{unknown[0]}"', hint=f"features: {', '.join(FEATURES)}")
 
 
 def _for_mount(mount: Mount) -> list[Need]:

@@ -95,3 +95,16 @@ def test_a_module_that_cannot_be_parsed_is_an_error(library: str) -> None:
 
 def test_submodules_are_found_by_looking(library: str) -> None:
     assert submodules("pkg", [library]) == ("pkg", "pkg.lazy", "pkg.unused", "pkg.used")
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ('x.decode("UTF-8-sig")', "encodings.utf_8_sig"),
+        ('x.encode("latin1")', "encodings.latin_1"),
+        ('open(x, encoding="punycode")', "encodings.punycode"),
+        ('str(x, "ascii")', "encodings.ascii"),
+    ],
+)
+def test_a_codec_that_is_named_counts(source: str, module: str) -> None:
+    assert found(source) == {module}
