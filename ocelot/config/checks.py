@@ -11,7 +11,7 @@ from ocelot.config import structs
 from ocelot.config.findings import Findings, Path, quoted
 from ocelot.config.nodes import Node
 from ocelot.config.phase_checks import check_phase, check_root
-from ocelot.config.places import Places
+from ocelot.config.places import Places, present
 from ocelot.config.process_checks import check_processes
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
 from ocelot.config.values import format_duration, is_numeric_address
@@ -40,12 +40,13 @@ def _bootstrap(config: structs.Bootstrap, places: Places) -> None:
     if config.switch_root is not None:
         root = config.switch_root.root_file_system
         check_root(root, ("switchRoot", "rootFileSystem"), places)
-        _hidden_by_root(config, root, places)
-    if config.post_switch.handoff is None:
+        if not places.broken(("switchRoot",)):
+            _hidden_by_root(config, root, places)
+    if config.post_switch.handoff is not None:
+        _handoff(config.post_switch.handoff, ("postSwitch", "handoff"), places)
+    elif not places.given(("postSwitch", "handoff")) and not places.given(("handoff",)):
         hint = "add it with mode supervise, shell or exec"
         places.error(("postSwitch",), '"handoff" is missing', hint)
-    else:
-        _handoff(config.post_switch.handoff, ("postSwitch", "handoff"), places)
 
 
 def _console(console: str, places: Places) -> None:
@@ -113,7 +114,7 @@ def _hidden_by_root(config: structs.Bootstrap, root: structs.Mount, places: Plac
     if root.overlay:
         return
     words = root.options.split(",")
-    mounts = (*config.pre_switch.mounts, *config.post_switch.mounts)
+    mounts = [mount for _, mount in present((*config.pre_switch.mounts, *config.post_switch.mounts))]
     if root.no_exec or "noexec" in words:
         line = places.line(("switchRoot", "rootFileSystem", "noExec" if root.no_exec else "options"))
         open_paths = [mount.target for mount in mounts if mount.target and not mount.no_exec]
@@ -145,7 +146,7 @@ def _elsewhere(name: str, mounts: list[str]) -> bool:
 def _programs(config: structs.Bootstrap) -> list[tuple[Path, str]]:
     """Everything that is started from the new root, with its place."""
     found: list[tuple[Path, str]] = [
-        (("postSwitch", "hooks", index, "command"), hook.command) for index, hook in enumerate(config.post_switch.hooks)
+        (("postSwitch", "hooks", index, "command"), hook.command) for index, hook in present(config.post_switch.hooks)
     ]
     handoff = config.post_switch.handoff
     if handoff is None:
@@ -166,9 +167,9 @@ def _written(config: structs.Bootstrap) -> list[tuple[Path, str]]:
     """Everything that is made in the new root, with its place."""
     phase = config.post_switch
     found: list[tuple[Path, str]] = [
-        (("postSwitch", "tmpfiles", index, "path"), item.path) for index, item in enumerate(phase.tmpfiles)
+        (("postSwitch", "tmpfiles", index, "path"), item.path) for index, item in present(phase.tmpfiles)
     ]
-    found += [(("postSwitch", "symlinks", index, "target"), link.target) for index, link in enumerate(phase.symlinks)]
+    found += [(("postSwitch", "symlinks", index, "target"), link.target) for index, link in present(phase.symlinks)]
     if isinstance(phase.handoff, structs.Supervise):
         for name, process in phase.handoff.processes.items():
             for stream in ("stdout", "stderr"):
@@ -192,7 +193,7 @@ def _sections(config: structs.Sections, places: Places) -> None:
     check_program(config.on_fatal.shell, ("onFatal", "shell"), places)
     check_time(config.on_fatal.timeout, ("onFatal", "timeout"), places)
     check_time(config.shutdown.timeout, ("shutdown", "timeout"), places)
-    if config.on_fatal.action is not structs.FatalAction.SHELL:
+    if config.on_fatal.action is not structs.FatalAction.SHELL and not places.broken(("onFatal", "action")):
         for key in ("shell", "timeout"):
             if places.given(("onFatal", key)):
                 places.warn(("onFatal", key), "has no effect without `action: shell`", "set the action, or remove it")
@@ -206,7 +207,7 @@ def _control(control: structs.Control, places: Places) -> None:
     if control.group == "":
         places.error(("control", "group"), "must not be empty", "leave it out")
     for role in ("read", "operate", "admin"):
-        for index, name in enumerate(getattr(control.roles, role)):
+        for index, name in present(getattr(control.roles, role)):
             if not name.lstrip("@") or any(letter.isspace() or letter == ":" for letter in name):
                 places.error(("control", "roles", role, index), f"{quoted(name)} is neither a user nor a @group")
 

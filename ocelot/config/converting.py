@@ -8,7 +8,6 @@ kind comes along: a boot pays for the records that its file uses.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from types import UnionType
 from typing import Any, Literal, Union, get_origin
 
@@ -69,7 +68,11 @@ def record_fields(cls: type) -> dict[str, _Field]:
 
 
 def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, siblings: tuple[Any, ...] = ()) -> Any:
-    """A record of class ``cls`` from a mapping, or INVALID. ``siblings`` are the other kinds it could have been."""
+    """A record of class ``cls`` from a mapping. ``siblings`` are the other kinds it could have been.
+
+    So that the checks can go on and find the rest, a record survives wrong values as far as it can: a key that may be
+    left out gets its default, a required text is empty, a wrong item of a list becomes None. Else INVALID.
+    """
     if not isinstance(node, Mapping):
         findings.error(path, node, f"must be a mapping, not {describe(node)}", _record_hint(cls, node))
         return INVALID
@@ -89,7 +92,6 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
                 strays[key] = (key_node, value)
             elif not _is_ignorable(cls, key, value):
                 _unknown_key(findings, cls, key_node, (*path, key), siblings)
-                found[key] = INVALID
             continue
         if field.name in seen:
             first = seen[field.name]
@@ -106,28 +108,32 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
         found[field.name] = convert(findings, value, (*path, key))
     if strays:
         _stray_processes(findings, node, path, strays, found)
-    for field in plan.values():
+    return _built(findings, cls, node, path, found)
+
+
+def _built(findings: Findings, cls: Any, node: Node, path: Path, found: dict[str, Any]) -> Any:
+    """The record from what was found, with empty text in place of a required text that is wrong or missing."""
+    for field in record_fields(cls).values():
         if field.required and field.name not in found:
             findings.error(path, node, f'"{field.key}" is missing')
-            found[field.name] = INVALID
-    if _spoiled(found.values()):
-        return INVALID
-    return cls(**found)
-
-
-def _spoiled(converted: Iterable[Any]) -> bool:
-    return any(each is INVALID for each in converted)
+        elif not field.required or found[field.name] is not INVALID:
+            continue
+        if field.type is not structs.Text:
+            return INVALID
+        findings.broken.append((*path, field.key))
+        found[field.name] = ""
+    return cls(**{name: value for name, value in found.items() if value is not INVALID})
 
 
 def _record_hint(cls: Any, node: Node) -> str:
     if isinstance(node, Sequence):
-        return "remove the dash" if len(node.items) == 1 else ""
+        return "it stands alone, without a dash or brackets" if len(node.items) == 1 else ""
     if cls is structs.RestartPolicy and isinstance(node, Scalar):
         return f"write {{type: {node.text}}}"
     if cls is structs.BootScript and isinstance(node, Scalar):
         return f"write {{path: {node.text}}}"
-    if cls is structs.Process and isinstance(node, Scalar) and not node.is_null:
-        return f"write {{program: {node.text}}}"
+    if cls is structs.Process and isinstance(node, Scalar):
+        return 'it needs at least "program"' if node.is_null else f"write {{program: {node.text}}}"
     return ""
 
 
@@ -167,18 +173,19 @@ def _stray_processes(
 ) -> None:
     """A mapping with a program beside ``processes`` is taken as a process: the documentation's own example has one."""
     home = node.entries.get("processes")
-    processes = found.get("processes")
+    processes = found.get("processes", {})
+    if processes is INVALID:
+        processes = {}
     for name, (key, value) in strays.items():
         process = read_record(findings, structs.Process, value, (*path, name))
         if home and isinstance(home[1], Mapping) and name in home[1].entries:
             first = home[1].entries[name][0]
             findings.error((*path, name), key, f"the process {quoted(name)} is also in line {first.line}", also=first)
-            process = INVALID
-        else:
-            place = f'indent it below "processes" in line {home[0].line}' if home else 'put it below "processes"'
-            findings.warn((*path, name), key, f"{quoted(name)} is taken as a process", place)
-        spoiled = process is INVALID or processes is INVALID
-        processes = INVALID if spoiled else {**(processes or {}), name: process}
+            continue
+        place = f'indent it below "processes" in line {home[0].line}' if home else 'put it below "processes"'
+        findings.warn((*path, name), key, f"{quoted(name)} is taken as a process", place)
+        if process is not INVALID:
+            processes = {**processes, name: process}
     found["processes"] = processes
 
 
@@ -247,22 +254,23 @@ def _list(kind: Any) -> Convert:
     def convert(findings: Findings, node: Node, path: Path) -> Any:
         if isinstance(node, Mapping) and kind in vocabulary.SINGLE:
             one = item(findings, node, path)
-            return one if one is INVALID else (one,)
+            return (None if one is INVALID else one,)
         if not isinstance(node, Sequence):
             hint = "start each item with a dash"
             if isinstance(node, Scalar) and node.text and kind is structs.Text:
                 hint = f"write [{quoted(node.text)}]"
             findings.error(path, node, f"must be a list, not {describe(node)}", hint)
             return INVALID
-        items = []
+        items: list[Any] = []
         for index, each in enumerate(node.items):
             if isinstance(each, Scalar) and each.is_null:
                 hint = 'remove the dash, or write "" for an empty text'
                 findings.error((*path, index), each, "the item is empty", hint if not each.text else "put it in quotes")
-                items.append(INVALID)
+                items.append(None)
             else:
-                items.append(item(findings, each, (*path, index)))
-        return INVALID if _spoiled(items) else tuple(items)
+                value = item(findings, each, (*path, index))
+                items.append(None if value is INVALID else value)
+        return tuple(items)
 
     return convert
 
@@ -283,7 +291,7 @@ def _map(kind: Any) -> Convert:
                 result[key] = ""
             else:
                 result[key] = item(findings, value, (*path, key))
-        return INVALID if _spoiled(result.values()) else result
+        return {key: value for key, value in result.items() if value is not INVALID}
 
     return convert
 
@@ -319,7 +327,7 @@ def _sysctl(findings: Findings, node: Node, path: Path) -> Any:
     for key, (_, value) in node.entries.items():
         if isinstance(value, Scalar) and value.plain and value.text in TRUE + FALSE:
             result[key] = "1" if value.text in TRUE else "0"
-        if not result[key]:
+        if result.get(key) == "":
             findings.error((*path, key), value, "a sysctl needs a value")
-            result[key] = INVALID
-    return INVALID if _spoiled(result.values()) else result
+            del result[key]
+    return result

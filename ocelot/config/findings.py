@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -46,9 +46,11 @@ class Findings:
     def __init__(self, text: str = "") -> None:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
+        self.broken: list[Path] = []
         self._lines = text.splitlines()
 
     def error(self, path: Path, node: Node | None, message: str, hint: str = "", *, also: Node | None = None) -> None:
+        self.broken.append(path)
         self.errors.append(self._finding("error", path, node, message, hint, also))
 
     def warn(self, path: Path, node: Node | None, message: str, hint: str = "", *, also: Node | None = None) -> None:
@@ -122,12 +124,16 @@ def listed(words: Iterable[str], joint: str = "or") -> str:
     return f"{', '.join(first)} {joint} {last}" if first else last
 
 
-def suggest(word: str, candidates: Iterable[str]) -> str | None:
+def suggest(word: str, candidates: Collection[str]) -> str | None:
     """The candidate that ``word`` was probably meant to be: a few edits away, capitals and separators aside."""
     if len(word) > SHOWN_LIMIT:
         return None
     plain = _plain(word)
-    best, best_distance = None, max(1, len(plain) // 3) + 1
+    for candidate in candidates:  # an abbreviation, or the other way round: warning, warn
+        other = _plain(candidate)
+        if min(len(plain), len(other)) >= 4 and (plain.startswith(other) or other.startswith(plain)):
+            return candidate
+    best, best_distance = None, (len(plain) + 3) // 3 if len(plain) > 2 else 1
     for candidate in candidates:
         other = _plain(candidate)
         if abs(len(other) - len(plain)) < best_distance:

@@ -356,6 +356,9 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> Flaw:
         if letter == "\t":
             return Flaw(line, column, "a tab is used for indentation", "YAML is indented with spaces")
         return Flaw(line, column, f'text cannot start with "{letter}"', "put it in quotes")
+    if "node content" in problem and mark and not text[mark.index :].strip():
+        lines = text.rstrip().splitlines()
+        return Flaw(len(lines), len(lines[-1]) + 1, "the file ends too early", "close what is open")
     for piece, message, hint in _PROBLEMS:
         if piece in problem:
             return Flaw(line, column, message, hint)

@@ -6,7 +6,7 @@ import os.path
 
 from ocelot.config import structs
 from ocelot.config.findings import Path, quoted
-from ocelot.config.places import Places
+from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
 
 KERNEL_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/sys/fs/cgroup")
@@ -46,7 +46,7 @@ def check_phase(phase: structs.Phase, path: Path, places: Places) -> None:
         _modules(phase.modules, (*path, "modules"), places)
     _sysctl(phase.sysctl, (*path, "sysctl"), places)
     _mounts(phase.mounts, (*path, "mounts"), places)
-    for index, item in enumerate(phase.tmpfiles):
+    for index, item in present(phase.tmpfiles):
         _tmpfile(item, (*path, "tmpfiles", index), places)
     _symlinks(phase.symlinks, (*path, "symlinks"), places)
     _hooks(phase.hooks, (*path, "hooks"), places)
@@ -69,17 +69,18 @@ def check_root(root: structs.Mount, path: Path, places: Places) -> None:
         message = f"a {root.fstype} as the root is empty: nothing in it can be started"
         places.warn((*path, "type"), message, "mount it elsewhere")
     if root.on_failure is structs.OnFailure.WARN:
-        places.warn((*path, "onFailure"), "the boot cannot go on without its root: Warn is taken as Abort")
+        places.warn((*path, "onFailure"), "the boot cannot go on without its root: Warn is taken as Abort", "remove it")
     _mount(root, path, places)
 
 
 def _mounts(mounts: tuple[structs.Mount, ...], path: Path, places: Places) -> None:
     seen: dict[str, Path] = {}
-    for index, mount in enumerate(mounts):
+    for index, mount in present(mounts):
         here = (*path, index)
         _mount(mount, here, places)
         if mount.target is None:
-            places.error(here, '"target" is missing')
+            if not places.broken((*here, "target")):
+                places.error(here, '"target" is missing')
             continue
         target_path = (*here, "target")
         if not _absolute(mount.target, target_path, places):
@@ -195,7 +196,7 @@ def _modules(modules: structs.Modules, path: Path, places: Places) -> None:
     if modules.dep_file_path == "":
         places.error((*path, "depFilePath"), "must not be empty", "leave it out")
     seen: dict[str, int] = {}
-    for index, name in enumerate(modules.names):
+    for index, name in present(modules.names):
         here = (*path, "names", index)
         if not _module_path(name, modules, here, places):
             continue
@@ -206,7 +207,7 @@ def _modules(modules: structs.Modules, path: Path, places: Places) -> None:
         else:
             seen[module] = index
     for module in modules.parameters:
-        if module_name(module) not in seen:
+        if module_name(module) not in seen and not places.broken((*path, "names")):
             places.warn((*path, "parameters", module), f'{quoted(module)} is not among "names"', "add it there")
     if modules.mode == "list" and modules.dep_file_path is None:
         _module_order(seen, (*path, "names"), places)
@@ -219,7 +220,7 @@ def _module_path(name: str, modules: structs.Modules, path: Path, places: Places
         relative = os.path.relpath(name, modules.directory)
         hint = f'write "{relative}"' if not relative.startswith("..") else ""
         places.error(path, f'{quoted(name)} is not relative to "directory"', hint)
-    elif modules.mode == "list" and "/" not in name and "." not in name:
+    elif modules.mode == "list" and "/" not in name and "." not in name and not places.broken((*path[:-2], "mode")):
         places.error(path, f"{quoted(name)} is a module's name, not a path", "write `mode: scan` for names")
     elif ("/" in name or "." in name) and not name.endswith(MODULE_SUFFIXES):
         places.error(path, f"{quoted(name)} is not a kernel module", "its name ends in .ko, .ko.xz, .ko.gz or .ko.zst")
@@ -245,7 +246,7 @@ def _module_order(indexes: dict[str, int], path: Path, places: Places) -> None:
 
 
 def _hooks(hooks: tuple[structs.Hook, ...], path: Path, places: Places) -> None:
-    for index, hook in enumerate(hooks):
+    for index, hook in present(hooks):
         here = (*path, index)
         if not hook.name:
             places.error((*here, "name"), "must not be empty")
@@ -257,7 +258,7 @@ def _hooks(hooks: tuple[structs.Hook, ...], path: Path, places: Places) -> None:
 
 def _symlinks(links: tuple[structs.Symlink, ...], path: Path, places: Places) -> None:
     seen: dict[str, Path] = {}
-    for index, link in enumerate(links):
+    for index, link in present(links):
         here = (*path, index)
         check_time(link.timeout, (*here, "timeout"), places)
         if not link.source:
@@ -279,6 +280,8 @@ def _symlinks(links: tuple[structs.Symlink, ...], path: Path, places: Places) ->
 def _tmpfile(item: structs.Tmpfile, path: Path, places: Places) -> None:
     check_time(item.timeout, (*path, "timeout"), places)
     _absolute(item.path, (*path, "path"), places)
+    if places.broken((*path, "type")) or places.broken((*path, "target")) or places.broken((*path, "content")):
+        return
     source, key = (item.target, "target") if item.target is not None else (item.content, "content")
     if item.type == "L" and not source:
         places.error(path, '"target" is missing', "write where the link points to")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 from ocelot.config.findings import Findings, Path
 from ocelot.config.nodes import Mapping, Node, Scalar, Sequence
 
@@ -14,25 +17,52 @@ _SPELLINGS = {
 }
 
 
+T = TypeVar("T")
+
+
+def present(items: Iterable[T]) -> Iterator[tuple[int, T]]:
+    """The items of a list with their indexes, without those that could not be read."""
+    return ((index, item) for index, item in enumerate(items) if item is not None)
+
+
 class Places:
     """Reports problems by key path. Paths are those of the records; other spellings in the file are followed."""
 
     def __init__(self, document: Node | None, findings: Findings) -> None:
         self._document = document
         self._findings = findings
+        self._refused = set(findings.broken)
 
     def error(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
         node, actual, _ = self._locate(path)
+        if self._is_said(path, actual):
+            return
         self._findings.error(actual, node, message, hint, also=self._locate(also)[0] if also else None)
 
     def warn(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
         node, actual, _ = self._locate(path)
+        if self._is_said(path, actual):
+            return
         self._findings.warn(actual, node, message, hint, also=self._locate(also)[0] if also else None)
+
+    def _is_said(self, path: Path, actual: Path) -> bool:
+        """Whether the value there was refused before: nothing more is known about it."""
+        return path in self._refused or actual in self._refused
 
     def given(self, path: Path) -> bool:
         """Whether the file says anything but null there."""
         node, _, exact = self._locate(path)
         return exact and not (isinstance(node, Scalar) and node.is_null)
+
+    def is_null(self, path: Path) -> bool:
+        """Whether the key is there and holds nothing."""
+        node, _, exact = self._locate(path)
+        return exact and isinstance(node, Scalar) and node.is_null
+
+    def broken(self, path: Path) -> bool:
+        """Whether something at ``path`` or below it is wrong, so that the record there holds less than the file."""
+        _, actual, _ = self._locate(path)
+        return any(each[: len(actual)] == actual for each in self._findings.broken)
 
     def line(self, path: Path) -> int:
         """The line of the value at ``path``, or of what is nearest above it; 0 in an empty file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocelot.config import structs
 from ocelot.config.findings import Path, quoted
-from ocelot.config.places import Places
+from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
 from ocelot.config.values import is_numeric_address
 
@@ -12,7 +12,7 @@ MAX_NAME = 128
 
 
 def check_processes(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
-    if not processes:
+    if not processes and not places.broken(path):
         where = path if places.given(path) else path[:-1]
         places.warn(where, "there are no processes: ocelot will hold and supervise nothing", "add one")
     for name, process in processes.items():
@@ -46,9 +46,11 @@ def _restart_policy(process: structs.Process, path: Path, places: Places) -> Non
         places.error((*here, "maxRetries"), "must not be negative", "leave it out for no limit")
     if policy.multiplier < 1:
         places.error((*here, "multiplier"), "must be at least 1", "write 1 for a constant backoff")
-    for index, code in enumerate(policy.success_exit_codes):
+    for index, code in present(policy.success_exit_codes):
         if not 0 <= code <= 255:
             places.error((*here, "successExitCodes", index), f"{code} is not an exit code: they go from 0 to 255")
+    if places.broken((*here, "type")):
+        return
     if policy.type is structs.RestartType.NEVER:
         for key in ("maxRetries", "backoff", "maxBackoff", "multiplier", "resetAfter"):
             if places.given((*here, key)):
@@ -70,6 +72,8 @@ def _restart_policy(process: structs.Process, path: Path, places: Places) -> Non
 
 def _destination(stream: structs.Stream, path: Path, places: Places) -> None:
     destination, here = stream.destination, (*path, "destination")
+    if places.is_null(here):
+        places.warn(here, "null means that nothing is set", "write {type: null} to throw the output away")
     if isinstance(destination, structs.File) and not destination.path.startswith("/"):
         places.error((*here, "path"), f"{quoted(destination.path)} is not an absolute path")
     elif isinstance(destination, structs.File) and destination.path.endswith("/"):
