@@ -6,19 +6,23 @@ set of none holds until it is told to stop.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
+from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.lifecycle import ALIVE, ENDED
-from supervisor.process import Change, Process, ProcessOutput, Spawner, Surroundings
+from supervisor.output import Output
+from supervisor.process import Change, Process, Spawner, Surroundings
+from supervisor.relay import Relay
 
 MARGIN = 10.0
 """Seconds beyond the longest chain of grace periods, when no ``shutdownTimeout`` is given."""
@@ -28,7 +32,7 @@ KILL_SHARE = 0.1
 
 KILL_MAX = 2.0
 
-OutputFactory = Callable[[str, structs.Log], ProcessOutput]
+OutputFactory = Callable[[str, structs.Log], Output]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Ending:
 class Supervisor:
     """``processes`` by name, in the order of the file. ``environment`` is that of the phases.
 
-    ``make_output`` makes the output of each process. ``slow`` tells which program files may never answer.
+    ``stdout`` and ``stderr`` are where inherited output goes. ``slow`` tells which program files may never answer.
+    ``make_output`` replaces what makes the output of each process.
     """
 
     def __init__(
@@ -53,14 +58,19 @@ class Supervisor:
         reaper: Spawner,
         inherited: Inherited,
         environment: Mapping[str, str],
-        make_output: OutputFactory,
+        stdout: Writer,
+        stderr: Writer,
         shutdown_timeout: float | None = None,
         slow: Callable[[str], bool] = lambda program: False,
+        make_output: OutputFactory | None = None,
     ) -> None:
         around = Surroundings(reaper, inherited, environment, slow)
+        self._relay = Relay()
+        if make_output is None:
+            make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)
+        self.outputs = {name: make_output(name, config.log) for name, config in processes.items()}
         self._processes = {
-            name: Process(name, config, around, make_output(name, config.log), self._changed)
-            for name, config in processes.items()
+            name: Process(name, config, around, self.outputs[name], self._changed) for name, config in processes.items()
         }
         self._shutdown_timeout = shutdown_timeout
         self._listeners: list[Callable[[Change], None]] = []
@@ -77,10 +87,6 @@ class Supervisor:
     @property
     def names(self) -> Sequence[str]:
         return tuple(self._processes)
-
-    @property
-    def outputs(self) -> Mapping[str, ProcessOutput]:
-        return {name: process.output for name, process in self._processes.items()}
 
     def status(self, name: str) -> ProcessStatus:
         return self._find(name).status()
@@ -132,8 +138,8 @@ class Supervisor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Ending:
         """Start everything in order, wait for the end, stop what is left, and say how it ended."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._relay.run)
             for process in self._processes.values():
-                nursery.start_soon(_side_task, f"the output of {process.name}", process.output.run)
                 nursery.start_soon(process.run, name=process.name)
                 if not self._stopping:
                     process.start()
@@ -239,9 +245,5 @@ class Supervisor:
             self._over.set()
 
 
-async def _side_task(what: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run something that the processes can live without."""
-    try:
-        await run()
-    except Exception as error:  # noqa: BLE001 (the set goes on)
-        log.error(f"{what} failed: {describe(error)}")
+def _make_output(name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay) -> Output:
+    return Output(name, config, stdout=stdout, stderr=stderr, relay=relay)

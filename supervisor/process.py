@@ -52,7 +52,6 @@ class ProcessOutput(Protocol):
     """Where the output of a process goes, over all its lives; ``supervisor.output.Output`` is one."""
 
     def open(self) -> Ends: ...
-    async def run(self) -> None: ...
     async def finish(self) -> None: ...
 
 
@@ -236,6 +235,7 @@ class Process:
         """STOPPED, EXITED, FATAL: until it is to start."""
         while not self._start_wanted:
             await self._woken()
+        self.reason = "to be started"
         return Event.START
 
     async def _wait_for_others(self) -> Event:
@@ -248,7 +248,6 @@ class Process:
 
     async def _start(self) -> Event:
         self._start_wanted = False
-        self.reason = "starting"
         try:
             self._child = await self._spawn()
         except SpawnError as error:
@@ -318,6 +317,7 @@ class Process:
             return Event.STOP
         if self.last_end is not None:
             self._count_restart(self.last_end.cause)
+        self.reason = "to be started again"
         return Event.START
 
     # -- what the activities are made of

@@ -79,7 +79,7 @@ def spawn(spec: SpawnSpec) -> int:
         report, child_end = os.pipe()
         opened.append(report)
         try:
-            pid = _fork_exec(spec, streams, child_end)
+            pid = _fork_exec(spec, streams, report, child_end)
         finally:
             os.close(child_end)
         data = _read_all(report)
@@ -112,7 +112,7 @@ def executable_candidates(program: str, environment: Mapping[str, str]) -> list[
     return [os.path.join(os.fsencode(folder), name) for folder in path.split(":")]
 
 
-def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], report: int) -> int:
+def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], parent_end: int, report: int) -> int:
     environment = [os.fsencode(f"{key}={value}") for key, value in spec.environment.items()]
     in_child = _in_child(spec, report)
     stdin, stdout, stderr = streams
@@ -124,7 +124,7 @@ def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], report: int) -> i
         None if spec.working_directory is None else os.fsencode(spec.working_directory),
         environment,
         *(stdin, -1, -1, stdout, -1, stderr),  # p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
-        *(-1, report),  # errpipe_read, errpipe_write
+        *(parent_end, report),  # errpipe_read, which the child closes, and errpipe_write
         True,  # restore_signals: SIGPIPE and SIGXFSZ, which Python ignores
         spec.session,
         0 if spec.group and not spec.session else -1,  # pgid_to_set
@@ -266,3 +266,17 @@ def shown(argv: Iterable[str]) -> str:
     return " ".join(
         word if word and plain.issuperset(word) else "'" + word.replace("'", "'\"'\"'") + "'" for word in argv
     )
+
+
+def fork_exiting(count: int, *, before: Callable[[], object] = lambda: None) -> list[int]:
+    """Fork ``count`` children that call ``before`` and exit with 0, and return their pids: makes zombies, for tests."""
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                before()
+            finally:
+                os._exit(0)
+        pids.append(pid)
+    return pids

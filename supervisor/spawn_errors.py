@@ -63,8 +63,8 @@ def _missing(program: str, path: str, candidates: Sequence[str]) -> tuple[str, s
     if not path:
         if "/" in program:
             return "there is no such file", "check the path; it is looked up after the switch to the new root"
-        folders = ":".join(os.path.dirname(candidate) or "." for candidate in candidates)
-        return f"not found on PATH ({folders})", "write the whole path, or set PATH in environmentVariables"
+        folders = ":".join(dict.fromkeys(os.path.dirname(candidate) or "." for candidate in candidates))
+        return f"not found on its PATH ({folders})", "write the whole path, or set PATH in environmentVariables"
     if os.path.islink(path) and not os.path.exists(path):
         return f'"{path}" is a symbolic link to nothing ("{os.readlink(path)}")', "mend the link or install its target"
     interpreter = _interpreter(path)
