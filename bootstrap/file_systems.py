@@ -11,6 +11,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import trio
 
@@ -62,6 +63,34 @@ _LOOP_CLR_FD = 0x4C01  # linux/loop.h
 _ROUNDS = 5
 
 
+def swaps(path: str = "/proc/swaps") -> list[str]:
+    """What the kernel swaps to (proc(5)); it escapes white space in names."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return [line.split()[0].replace("\\040", " ") for line in file.readlines()[1:] if line.strip()]
+    except OSError:
+        return []
+
+
+def loops(*, sysfs: str = "/sys", dev: str = "/dev") -> list[str]:
+    """The loop devices that have a file."""
+    try:
+        names = os.listdir(f"{sysfs}/block")
+    except OSError:
+        return []
+    return [f"{dev}/{name}" for name in names if os.path.exists(f"{sysfs}/block/{name}/loop/backing_file")]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a shutdown may touch: by default everything, in the init of a machine and nowhere else."""
+
+    guard: Callable[[str], None] = require_machine
+    mounts: Callable[[], Iterable[MountInfo]] = mountinfo.mounts
+    swaps: Callable[[], list[str]] = swaps
+    loops: Callable[[], list[str]] = loops
+
+
 def order(table: Iterable[MountInfo]) -> list[MountInfo]:
     """The mounts to deal with, children first. Kernel file systems at their usual places stay: nothing works without."""
     return [mount for mount in reversed(mountinfo.below("/", table)) if not _stays(mount)]
@@ -77,29 +106,30 @@ def _keeps_data(mount: MountInfo) -> bool:
     return mount.fstype not in KERNEL and mount.fstype not in REMOTE and not mount.fstype.startswith("fuse.")
 
 
-async def settle(timeout: float, *, guard: Callable[[str], None] = require_machine) -> list[str]:
+async def settle(timeout: float, ground: Ground | None = None) -> list[str]:
     """Swap off, sync, unmount or make read-only, within ``timeout`` seconds. Returns what is still writable.
 
-    ``guard`` raises OcelotError where this must not be done: anywhere but in the init of the machine.
+    Raises OcelotError where ``ground`` must not be touched: by default, in anything but the init of the machine.
     """
-    guard("unmount file systems")
+    ground = ground or Ground()
+    ground.guard("unmount file systems")
     with trio.move_on_after(timeout):
-        for path in _swaps():
+        for path in ground.swaps():
             await _within(CALL_WITHIN, syscalls.swapoff, path)
         await _within(timeout / 2, os.sync)
-        left = order(mountinfo.mounts())
+        left = order(ground.mounts())
         for _ in range(_ROUNDS):
-            left, progress = await _round(left)
+            left, progress = await _round(left, ground)
             if not left or not progress:
                 break
-    return still_writable()
+    return still_writable(ground.mounts)
 
 
-async def _round(left: Sequence[MountInfo]) -> tuple[list[MountInfo], bool]:
+async def _round(left: Sequence[MountInfo], ground: Ground) -> tuple[list[MountInfo], bool]:
     """Try each mount once. Returns those that are still there, and whether anything has changed."""
     remaining = []
     progress = False
-    readonly = {mount.target for mount in mountinfo.mounts() if mount.read_only}
+    readonly = {mount.target for mount in ground.mounts() if mount.read_only}
     for mount in left:
         if _keeps_data(mount) and mount.target not in readonly:
             progress |= await _within(CALL_WITHIN, _make_read_only, mount.target) is None
@@ -112,7 +142,7 @@ async def _round(left: Sequence[MountInfo]) -> tuple[list[MountInfo], bool]:
         else:
             log.debug(f"cannot unmount {mount.target} yet: {describe(error)}")
             remaining.append(mount)
-    return remaining, progress | free_loop_devices()
+    return remaining, progress | _free(ground.loops())
 
 
 def _make_read_only(target: str) -> None:
@@ -130,36 +160,26 @@ def make_everything_read_only() -> None:
                     _make_read_only(mount.target)
 
 
-def still_writable() -> list[str]:
+def still_writable(mounts: Callable[[], Iterable[MountInfo]] = mountinfo.mounts) -> list[str]:
     """The mount points of file systems with data that could still be written to."""
     try:
-        return [mount.target for mount in order(mountinfo.mounts()) if _keeps_data(mount) and not mount.read_only]
+        return [mount.target for mount in order(mounts()) if _keeps_data(mount) and not mount.read_only]
     except (OSError, ValueError):
         return []
 
 
-def free_loop_devices(*, sysfs: str = "/sys", dev: str = "/dev") -> bool:
+def _free(loops: Iterable[str]) -> bool:
     """Detach loop devices that nobody uses any more, so that the file system their file lies on can go. True: some were."""
     freed = False
-    with suppress(OSError):
-        for name in os.listdir(f"{sysfs}/block"):
-            if name.startswith("loop") and os.path.exists(f"{sysfs}/block/{name}/loop/backing_file"):
-                with suppress(OSError):
-                    fd = os.open(f"{dev}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        fcntl.ioctl(fd, _LOOP_CLR_FD)
-                        freed = True
-                    finally:
-                        os.close(fd)
+    for path in loops:
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(fd, _LOOP_CLR_FD)
+                freed = True
+            finally:
+                os.close(fd)
     return freed
-
-
-def _swaps() -> list[str]:
-    try:
-        with open("/proc/swaps", encoding="utf-8", errors="surrogateescape") as file:
-            return [line.split()[0].replace("\\040", " ") for line in file.readlines()[1:] if line.strip()]
-    except OSError:
-        return []
 
 
 async def _within(seconds: float, call: Callable[..., object], *arguments: object) -> OSError | None:
