@@ -10,10 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 from ocelot import __version__
 from ocelot.errors import OcelotError, UsageError, describe
+
+if TYPE_CHECKING:
+    from ocelot.config.structs import Bootstrap
 
 Kind = Literal["bootstrap", "supervise"]
 
@@ -118,14 +121,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-Commands = argparse._SubParsersAction  # type: ignore[type-arg]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str, **more: object
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str | None = None
 ) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=help[0].upper() + help[1:] + ".", formatter_class=_FORMATTER, **more
+    sub = commands.add_parser(
+        name, help=help, description=help[0].upper() + help[1:] + ".", formatter_class=_FORMATTER, epilog=epilog
     )
     sub.set_defaults(run=run)
     return sub
@@ -216,12 +219,14 @@ def _add_small(commands: Commands) -> None:
     )
     entry.add_argument("-g", "--group", action="store_true", help="signal the command's whole process group")
     entry.add_argument("-s", "--subreaper", action="store_true", help="adopt orphans when not PID 1 (the default)")
-    entry.add_argument("-v", "--verbose", action="count", default=0, help="say what is reaped and forwarded")
+    entry.add_argument(
+        "-e", "--success", type=int, action="append", default=[], metavar="N", help="exit status N becomes 0"
+    )
     entry.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
     _command(commands, "idle", _idle, "do nothing but reap, until SIGTERM or SIGINT (a pause container)")
     zombie = _command(commands, "zombie", _zombie, "make zombie processes, to test what reaps them")
     zombie.add_argument("-n", "--count", type=int, default=1, help="how many (1)")
-    zombie.add_argument("--seconds", type=float, default=60.0, help="how long to keep them (60)")
+    zombie.add_argument("--orphans", action="store_true", help="let PID 1 inherit them, and exit")
     finder = _command(commands, "zombie-finder", _zombie_finder, "list zombie processes with their parents")
     finder.add_argument("--json", action="store_true", help="print JSON")
     _command(commands, "version", _version, "print the version")
@@ -268,17 +273,15 @@ def _validate(options: argparse.Namespace, kind: Kind) -> int:
     from ocelot.config.loading import load_file
     from ocelot.log import wants_colour
 
-    loaded = load_file(options.file, kind, root=options.root)
-    valid = not loaded.errors and not (options.strict and loaded.warnings)
+    loaded = load_file(options.file, kind, root=options.root, files=True)
     if options.output == "json":
         sys.stdout.write(report.to_json(loaded, strict=options.strict).decode() + "\n")
-        return 0 if valid else 1
+        return 0 if loaded.valid(strict=options.strict) else 1
     text = report.render(loaded, options.file, colour=wants_colour(2))
     if text:
         print(text.rstrip("\n"), file=sys.stderr)
-    if valid:
-        print("Configuration is valid")
-    return 0 if valid else 1
+    print(report.summary(loaded, strict=options.strict))
+    return 0 if loaded.valid(strict=options.strict) else 1
 
 
 def _template(options: argparse.Namespace, kind: Kind) -> int:
@@ -298,9 +301,13 @@ def _schema(_options: argparse.Namespace, kind: Kind) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from bootstrap.cmdline import parse
+    from bootstrap.handoff import describe_handoff
     from bootstrap.phases import plan
 
-    print(plan(load_or_fail(options.file, "bootstrap"), options.cmdline).describe())
+    config = load_or_fail(options.file)
+    print(plan(config, parse(options.cmdline)).describe(), end="")
+    print(f"handoff:\n    - {describe_handoff(config.post_switch.handoff)}")
     return 0
 
 
@@ -310,17 +317,17 @@ def _try(options: argparse.Namespace) -> int:
     return run(options.file, options.root)
 
 
-def load_or_fail(path: str, kind: Kind) -> object:
-    """The configuration of ``path``; every problem goes to standard error, and errors end the command."""
-    from ocelot.config import report
+def load_or_fail(path: str) -> Bootstrap:
+    """The bootstrap file at ``path``; every problem goes to standard error, and errors end the command."""
+    from ocelot.config import report, structs
     from ocelot.config.loading import load_file
     from ocelot.log import wants_colour
 
-    loaded = load_file(path, kind)
+    loaded = load_file(path, "bootstrap")
     text = report.render(loaded, path, colour=wants_colour(2))
     if text:
         print(text.rstrip("\n"), file=sys.stderr)
-    if loaded.config is None:
+    if not isinstance(loaded.config, structs.Bootstrap):
         raise OcelotError(f'cannot use "{path}": it is not valid', hint="mend the lines shown above")
     return loaded.config
 
@@ -331,7 +338,7 @@ def _entry(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise UsageError("cannot run nothing: no command given", hint="write: ocelot entry -- CMD [ARG ...]")
-    return run(command, group=options.group, verbose=options.verbose)
+    return run(command, group=options.group, successes=options.success)
 
 
 def _idle(_options: argparse.Namespace) -> int:
@@ -343,13 +350,13 @@ def _idle(_options: argparse.Namespace) -> int:
 def _zombie(options: argparse.Namespace) -> int:
     from ocelot.zombies import make
 
-    return make(options.count, options.seconds)
+    return make(options.count, orphans=options.orphans)
 
 
 def _zombie_finder(options: argparse.Namespace) -> int:
-    from ocelot.zombies import find
+    from ocelot.zombies import report
 
-    return find(as_json=options.json)
+    return report(as_json=options.json)
 
 
 def _version(_options: argparse.Namespace) -> int:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import NoReturn
+
+BORN = time.monotonic()
+"""When our first instructions ran, in seconds of the kernel's clock: what is imported later costs time after it."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
     try:
         from ocelot import pid1
 
-        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel)
+        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, born=BORN)
     except BaseException as error:
         if os.getpid() != 1 or isinstance(error, SystemExit):
             raise
@@ -50,7 +54,10 @@ def _end(ending: Ending | None) -> int:
             from bootstrap.shutdown import emergency, power
 
             if ending is None:
-                emergency("ocelot failed")
+                from ocelot.wire.protocol import ExitReport
+
+                report = ExitReport(status=70, reason="ocelot itself failed", verb="poweroff", phase="failed")
+                emergency(report, port="org.ocelot.exit")
             else:
                 power(ending.verb)
         except BaseException as error:
@@ -91,8 +98,6 @@ def _last_words(error: BaseException) -> None:
 
 def _hold() -> NoReturn:
     """Nothing is left to do but to reap. Reached only when the power verb failed; the kernel may still be told by hand."""
-    import time
-
     while True:
         try:
             while os.waitpid(-1, 0):

@@ -11,20 +11,555 @@ What fails is caught once, in :meth:`Life.run`, told to the console, the kernel 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import trio
 
-from bootstrap import console, handoff, phases
+from bootstrap import cmdline, console, handoff, host, kernel_filesystems, modules, phases, rescue, shutdown
 from bootstrap.steps import Machine
 from bootstrap.timeline import Timeline
 from ocelot import __version__, log
-from ocelot.config.structs import Bootstrap, Exec, FatalAction, Sections, Shell, Supervise, SuperviseFile
-from ocelot.errors import BootError, OcelotError, describe
+from ocelot.config import structs
+from ocelot.config.loading import Kind, Loaded, load_file
+from ocelot.errors import BootError, ControlError, OcelotError, describe
+from ocelot.linux import syscalls
+from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import Inherited, raise_own_limits
-from ocelot.states import Cause, PowerVerb
+from ocelot.linux.kmsg import Kmsg
+from ocelot.states import Cause, PowerVerb, signal_name
+from ocelot.wire.protocol import BootTimeline, ExitReport, Status
+from supervisor import signals
+from supervisor.manager import Supervisor
 from supervisor.programs import Programs
 from supervisor.reaper import Reaper
+
+MARKER = "/etc/ocelot/initramfs"
+"""Written by the image builder: this root is an initramfs of ours. JSON, with the modules to load first."""
+
+DEFAULT_FILE = "/etc/ocelot/bootstrap.yaml"
+
+CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv")
+"""Files by which container engines mark a root file system as a container's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How it ended and what comes next. ``status`` is reported to the host; ``verb`` is for machines.
+
+    ``program`` set: the process is to become that program (the exec hand-off).
+    """
+
+    status: int
+    reason: str
+    process: str | None = None
+    verb: PowerVerb = PowerVerb.POWEROFF
+    phase: str = "running"
+    hint: str = ""
+    program: structs.Exec | None = None
+
+
+def boot(
+    file: str | None, *, in_place: bool = False, called_by_kernel: bool = False, born: float | None = None
+) -> Ending:
+    """Boot as PID 1, supervise, go down; returns when nothing is left to do but the power verb or to exit.
+
+    ``born``: when our first instructions ran, in seconds of the monotonic clock.
+    ``in_place``: in a PID namespace without the signs of a container, this root file system is meant nevertheless.
+    """
+    inherited = Inherited.capture()
+    own_proc = _find_proc()
+    who = identity()
+    if who is not Identity.MACHINE:
+        if own_proc:
+            syscalls.umount2("/proc")
+        _refuse_foreign_ground(who, in_place)
+    if called_by_kernel and who is Identity.MACHINE:
+        os.chdir("/")
+    life = Life("bootstrap", file, inherited=inherited, who=who, born=born)
+    return _run(life)
+
+
+def supervise(file: str, *, socket: str | None = None) -> Ending:
+    """Supervise the processes of ``file``, as PID 1 of a container or as an ordinary process."""
+    life = Life("supervise", file, inherited=Inherited.capture(), who=identity(), socket=socket)
+    return _run(life)
+
+
+def _run(life: Life) -> Ending:
+    raise_own_limits()
+    ending = trio.run(life.run)
+    if ending.program is not None:
+        try:
+            handoff.execute(ending.program, life.machine, life.inherited)
+        except OcelotError as error:
+            return trio.run(life.run_after, error)
+    return ending
+
+
+def _find_proc() -> bool:
+    """Make sure that /proc is there, since it tells who we are; whether it had to be mounted."""
+    if os.getpid() != 1 or os.path.exists("/proc/self"):
+        return False
+    with suppress(FileExistsError):
+        os.mkdir("/proc", 0o555)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    return True
+
+
+def _refuse_foreign_ground(who: Identity, in_place: bool) -> None:
+    """A boot changes mounts, files and kernel settings: only where it is clear that these are meant."""
+    rehearse = "rehearse with ocelot bootstrap try, or show what would be done with ocelot bootstrap plan"
+    if who is Identity.PROCESS:
+        raise OcelotError("cannot boot: this process is not PID 1", hint=rehearse)
+    marked = os.environ.get("container") or any(  # noqa: SIM112 (systemd.io/CONTAINER_INTERFACE)
+        os.path.exists(sign) for sign in CONTAINER_SIGNS
+    )
+    if not marked and not in_place:
+        raise OcelotError(
+            "cannot boot: this PID namespace does not look like a container, its files may be those of the host",
+            hint=f"{rehearse}; if this root file system is really meant, add --in-place",
+        )
+    kernel_filesystems.own_mounts()
+
+
+class Life:
+    """One run of PID 1. The control socket controls it (``supervisor.control.Controlled``)."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        file: str | None,
+        *,
+        inherited: Inherited,
+        who: Identity,
+        socket: str | None = None,
+        born: float | None = None,
+    ) -> None:
+        self.kind = kind
+        self.file = file
+        self.inherited = inherited
+        self.who = who
+        self.socket = socket
+        self.config: structs.Sections = structs.Bootstrap() if kind == "bootstrap" else structs.SuperviseFile()
+        self.supervisor: Supervisor | None = None
+        self.phase: Literal["boot", "running", "shutdown", "failed"] = "boot"
+        self.reaper = Reaper()
+        console.occupy_standard_descriptors()
+        self.stdout = Writer.nowhere()
+        self.stderr = Writer.nowhere()
+        self.console: console.Console | None = None
+        self.cmdline = cmdline.Cmdline()
+        self.machine = self._new_machine()
+        self._requested = trio.Event()
+        self._verb: PowerVerb | None = None
+        self._why = ""
+        self._born = time.monotonic() if born is None else born
+        self._timeline: Timeline | None = None
+        self._kernel_log: Kmsg | None = None
+
+    def _new_machine(self) -> Machine:
+        programs = Programs(self.reaper, inherited=self.inherited, stdout=self.stdout, stderr=self.stderr)
+        return Machine(
+            runner=programs,
+            identity=self.who,
+            warn=log.warn,
+            info=log.info,
+            environment=self.inherited.child_environment(),
+        )
+
+    # -- the story ---------------------------------------------------------------------------------
+
+    async def run(self) -> Ending:
+        """Everything, to the point where only the power verb or the exit is left. Does not raise for what it can tell."""
+        return await self._with_tasks(self._boot if self.kind == "bootstrap" else self._supervise_file)
+
+    async def run_after(self, error: OcelotError) -> Ending:
+        """What is left of a life whose exec failed: the policy for failures, and the shutdown."""
+
+        async def fail() -> Ending:
+            raise error
+
+        return await self._with_tasks(fail)
+
+    async def _with_tasks(self, story: Callable[[], Awaitable[Ending]]) -> Ending:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.reaper.run)
+            await nursery.start(signals.listen, self._heed, self.who)
+            try:
+                ending = await self._until_requested(story)
+            except Exception as error:  # noqa: BLE001 (PID 1 must not die of anything)
+                ending = await self._fail(error)
+            if ending.program is None:
+                ending = await self._go_down(ending)
+            nursery.cancel_scope.cancel()
+        return ending
+
+    async def _until_requested(self, story: Callable[[], Awaitable[Ending]]) -> Ending:
+        """Run ``story``, but let a request to go down end it: in order if processes are supervised, else at once."""
+        result: list[Ending] = []
+
+        async def tell() -> None:
+            result.append(await story())
+            nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tell)
+                await self._requested.wait()
+                if self.supervisor is not None:
+                    await self.supervisor.stop_all(Cause.SHUTDOWN, reason=self._why)
+                    await trio.sleep_forever()  # the story ends now, with what the supervisor says
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _only(group) from None
+        if self._requested.is_set():
+            status = result[0].status if result else 0
+            return Ending(status, self._why, verb=self._chosen_verb())
+        return result[0]
+
+    async def _boot(self) -> Ending:
+        timeline = self._begin_timeline()
+        await self._prepare_kernel(timeline)
+        self.cmdline = cmdline.read() if self.who is Identity.MACHINE else cmdline.Cmdline()
+        for warning in self.cmdline.warnings:
+            log.warn(warning)
+        with timeline.span("configuration"):
+            config = self._load()
+        assert isinstance(config, structs.Bootstrap)
+        self.config = config
+        self._open_console(config.console)
+        log.configure(level=self.cmdline.log_level or config.log_level)
+        self._set_hostname()
+        if self.who is Identity.MACHINE:
+            self._start_side("the power button", self._watch_power_button)
+        await self._carry_modules(timeline)
+        plan = phases.plan(config, self.cmdline)
+        for phase in plan.phases:
+            await phases.run_phase(phase, self.machine, timeline)
+        return await self._hand_off(config.post_switch.handoff, timeline)
+
+    async def _prepare_kernel(self, timeline: Timeline) -> None:
+        """The kernel's file systems, and the first words on the console and in the kernel log."""
+        steps = kernel_filesystems.steps()
+        await phases.run_phase(
+            phases.PlannedPhase("kernel", (phases.Group("fileSystems", steps),)), self.machine, timeline
+        )
+        if self.who is Identity.MACHINE:
+            with suppress(OSError):
+                syscalls.reboot(syscalls.RB_DISABLE_CAD)  # Ctrl-Alt-Del becomes SIGINT for us
+        self._open_console("console")
+        log.info(f"ocelot {__version__} as {self.who.value}")
+
+    async def _carry_modules(self, timeline: Timeline) -> None:
+        """The modules that the image builder put in for ocelot's own needs."""
+        paths = _carried_modules()
+        steps = modules.plan_carried(paths, self.cmdline.module_parameters())
+        group = phases.Group("modules", steps)
+        await phases.run_phase(phases.PlannedPhase("carried", (group,)), self.machine, timeline)
+
+    async def _hand_off(self, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
+        if wanted is None:
+            raise BootError(
+                "cannot hand off: the file has no postSwitch.handoff",
+                hint="add postSwitch.handoff with mode supervise, shell or exec",
+                phase="postSwitch.handoff",
+            )
+        script = phases.Group("bootScript", handoff.plan_handoff(wanted))
+        await phases.run_phase(phases.PlannedPhase("handoff", (script,)), self.machine, timeline)
+        match wanted:
+            case structs.Supervise():
+                return await self._supervise(wanted.processes, wanted.shutdown_timeout)
+            case structs.Shell():
+                self._finish_boot()
+                status = await handoff.shell(wanted, self.machine, self._tty())
+                return Ending(status.shell_status, f"the shell {status}", verb=self._chosen_verb())
+            case structs.Exec():
+                handoff.plan_exec(wanted, self.machine, self.inherited)
+                self._finish_boot()
+                return Ending(0, f"became {wanted.program}", program=wanted)
+
+    async def _supervise_file(self) -> Ending:
+        self._begin_timeline()
+        self._open_console("console")
+        config = self._load()
+        assert isinstance(config, structs.SuperviseFile)
+        self.config = config
+        log.configure(level=config.log_level)
+        if self.who is Identity.CONTAINER:
+            self._set_hostname()
+        return await self._supervise(config.processes, config.shutdown_timeout)
+
+    async def _supervise(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Ending:
+        supervisor = Supervisor(
+            processes,
+            reaper=self.reaper,
+            inherited=self.inherited,
+            environment=self.machine.environment,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            shutdown_timeout=timeout,
+        )
+        self.supervisor = supervisor
+        async with trio.open_nursery() as nursery:
+            self._start_side("the control socket", self._serve_control)
+            self._start_side("metrics", self._serve_metrics)
+
+            async def finish() -> None:
+                await trio.lowlevel.checkpoint()
+                self._finish_boot()
+
+            nursery.start_soon(finish)
+            end = await supervisor.run()
+            nursery.cancel_scope.cancel()
+        return Ending(end.status, end.reason, process=end.process, verb=self._chosen_verb())
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _fail(self, error: Exception) -> Ending:
+        """Say what went wrong, where, and what to do; then do what ``onFatal`` says."""
+        self.phase = "failed"
+        where = error.phase if isinstance(error, BootError) and error.phase else "ocelot"
+        message = error.message if isinstance(error, OcelotError) else describe(error)
+        hint = error.hint if isinstance(error, OcelotError) else ""
+        log.error(f"{where}: {message}")
+        if hint:
+            log.error(f"hint: {hint}")
+        if not isinstance(error, OcelotError | OSError):
+            _log_traceback(error)
+        ending = Ending(1, f"{where}: {message}", verb=self._chosen_verb(), phase=where, hint=hint)
+        if self.who is not Identity.MACHINE:
+            return ending
+        policy = self.config.on_fatal
+        if self.cmdline.on_fatal is not None:
+            policy = structs.OnFatal(action=self.cmdline.on_fatal, shell=policy.shell, timeout=policy.timeout)
+        if self.supervisor is not None:
+            await self.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
+        await self._report(ending)
+        verb = await rescue.run(policy, self.machine, self._tty(), self._requested)
+        return replace(ending, verb=verb or self._chosen_verb())
+
+    async def _go_down(self, ending: Ending) -> Ending:
+        """After the processes: everything else, the file systems, and the last words to the host."""
+        self.phase = "shutdown"
+        log.info(f"going down: {ending.reason}")
+        if self.who is Identity.MACHINE:
+            await self._report(ending)
+            await shutdown.go_down(self.config.shutdown.timeout)
+        elif self.who is Identity.CONTAINER:
+            await shutdown.end_others(self.config.shutdown.timeout)
+        if self.who is Identity.MACHINE:
+            log.info(host.console_line(self._exit_report(ending)))
+        self.stdout.flush(1.0)
+        self.stderr.flush(1.0)
+        return ending
+
+    async def _report(self, ending: Ending) -> None:
+        report = self._exit_report(ending)
+        await host.send(report, self.config.host.exit_port)
+
+    def _exit_report(self, ending: Ending) -> ExitReport:
+        return ExitReport(
+            status=ending.status,
+            reason=ending.reason,
+            verb=ending.verb.value,
+            process=ending.process,
+            phase=ending.phase,
+            hint=ending.hint,
+            uptime=round(time.monotonic() - self._born, 3),
+        )
+
+    def _chosen_verb(self) -> PowerVerb:
+        if self._verb is not None:
+            return self._verb
+        action = self.config.shutdown.action
+        return shutdown.automatic_verb() if action == "auto" else PowerVerb(action)
+
+    # -- what the world asks -----------------------------------------------------------------------
+
+    def _heed(self, response: signals.Response) -> None:
+        name = signal_name(response.number)
+        match response.action:
+            case signals.Action.SHUT_DOWN:
+                log.info(f"{name}: {response.meaning}")
+                self._request(response.verb, f"asked by {name}")
+            case signals.Action.HURRY:
+                log.warn(f"{name}: {response.meaning}")
+                if self.supervisor is not None:
+                    self.supervisor.hurry()
+            case signals.Action.FORWARD:
+                to = self.supervisor.forward(response.number) if self.supervisor is not None else None
+                log.info(f"{name}: {f'passed to {to}' if to else 'nobody to pass it to'}")
+            case signals.Action.RELOAD:
+                log.warn(f"{name}: reloading is not supported by this version; restart to apply a changed file")
+            case signals.Action.NOTHING:
+                log.debug(f"{name}: ignored")
+
+    def _request(self, verb: PowerVerb | None, why: str) -> None:
+        if self._requested.is_set():
+            return
+        self._verb = verb
+        self._why = why
+        self._requested.set()
+
+    def request_power(self, verb: PowerVerb) -> None:
+        """Begin to go down (``ocelotctl poweroff``); returns at once. Raises ControlError if that cannot be done here."""
+        if self.who is not Identity.MACHINE and verb is not PowerVerb.POWEROFF:
+            raise ControlError(
+                f"cannot {verb.value}: ocelot is not the init of a machine here",
+                hint="use ocelotctl poweroff, which stops everything and exits",
+                status=409,
+                kind="not-a-machine",
+            )
+        self._request(verb, f"asked to {verb.value} on the control socket")
+
+    def status(self) -> Status:
+        """What ``ocelotctl status`` shows."""
+        return Status(
+            version=__version__,
+            hostname=socket.gethostname(),
+            identity=self.who.value,
+            phase=self.phase,
+            pid=os.getpid(),
+            uptime=time.monotonic() - self._born,
+            processes=self.supervisor.statuses() if self.supervisor is not None else [],
+        )
+
+    def timeline(self) -> BootTimeline:
+        return self._timeline.wire if self._timeline is not None else BootTimeline(spans=[])
+
+    def counters(self) -> Mapping[str, float]:
+        """Counters of ocelot itself, for the metrics."""
+        return {"reaped_orphans": self.reaper.orphans_reaped, "reaped_children": self.reaper.children_reaped}
+
+    # -- pieces ------------------------------------------------------------------------------------
+
+    def _begin_timeline(self) -> Timeline:
+        age = time.monotonic() - self._born
+        timeline = Timeline(age=age, before=self._born if self.who is Identity.MACHINE else None)
+        timeline.add("imports", start=0.0, end=age)
+        self._timeline = timeline
+        return timeline
+
+    def _finish_boot(self) -> None:
+        self.phase = "running"
+        if self._timeline is not None:
+            for span in self._timeline.wire.spans:
+                if span.end is None:
+                    self._timeline.end(span)
+            self._timeline.finish()
+
+    def _load(self) -> structs.Bootstrap | structs.SuperviseFile:
+        path = self.file or self.cmdline.config or DEFAULT_FILE
+        loaded = load_file(path, self.kind)
+        for finding in loaded.warnings:
+            log.warn(finding.located(path))
+        for finding in loaded.errors:
+            log.error(finding.located(path))
+        if loaded.config is None:
+            raise BootError(
+                f'cannot use "{path}": {_count(loaded)}',
+                hint=f"check it with ocelot {self.kind} validate",
+                phase="configuration",
+            )
+        return loaded.config
+
+    def _open_console(self, name: str) -> None:
+        """In a machine our descriptors become the console, elsewhere they stay; messages go there and to the kernel log."""
+        opened = console.open_console(name, self.who)
+        self.console, self.stdout, self.stderr = opened, opened.stdout, opened.stderr
+        self.machine.runner = Programs(self.reaper, inherited=self.inherited, stdout=self.stdout, stderr=self.stderr)
+        for writer in {opened.stdout, opened.stderr}:
+            self._start_side("console output", writer.run)
+        sinks = [opened.sink()]
+        if self.who is Identity.MACHINE:
+            if self._kernel_log is None:
+                self._kernel_log = Kmsg.open(unlimited=True)
+            if self._kernel_log is not None:
+                sinks.append(self._kernel_log)
+        log.configure(sinks=sinks)
+        if opened.problem:
+            log.warn(opened.problem)
+
+    def _tty(self) -> str | None:
+        return self.console.tty if self.console is not None else None
+
+    def _set_hostname(self) -> None:
+        if self.config.hostname is None:
+            return
+        try:
+            socket.sethostname(self.config.hostname)
+        except OSError as error:
+            log.warn(f'cannot set the host name to "{self.config.hostname}": {describe(error)}')
+
+    def _start_side(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that may fail without taking the rest with it."""
+
+        async def guarded() -> None:
+            try:
+                await task()
+            except Exception as error:  # noqa: BLE001 (a side task must not end PID 1)
+                log.error(f"{name}: {describe(error)}; going on without it")
+                if not isinstance(error, OcelotError | OSError):
+                    _log_traceback(error)
+
+        self._nursery.start_soon(guarded, name=name)
+
+    async def _serve_control(self) -> None:
+        from supervisor.control import serve
+
+        config = self.config.control
+        if self.socket is not None:
+            config = structs.Control(socket=self.socket, mode=config.mode, group=config.group, roles=config.roles)
+        await serve(self, config)
+
+    async def _serve_metrics(self) -> None:
+        if self.config.metrics.listen is None:
+            return
+        from supervisor.control import serve_metrics
+
+        await serve_metrics(self, self.config.metrics)
+
+    async def _watch_power_button(self) -> None:
+        from bootstrap.power_button import watch
+
+        await watch(lambda: self._request(PowerVerb.POWEROFF, "the power button was pressed"))
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception in a group of one, else the group."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner
+
+
+def _carried_modules() -> tuple[str, ...]:
+    try:
+        with open(MARKER, "rb") as file:
+            return tuple(msgspec.json.decode(file.read(), type=_Marker).modules)
+    except OSError:
+        return ()
+
+
+class _Marker(msgspec.Struct):
+    modules: list[str] = []
+
+
+def _count(loaded: Loaded) -> str:
+    number = len(loaded.errors)
+    return "1 problem" if number == 1 else f"{number} problems"
+
+
+def _log_traceback(error: BaseException) -> None:
+    import traceback
+
+    for entry in traceback.format_exception(error):
+        log.error(entry.rstrip())
