@@ -248,8 +248,9 @@ def udp_address(address: str) -> tuple[str, int]:
     """``udp://192.0.2.1:514`` or ``udp://[2001:db8::1]:514`` as host and port (default 514). Raises OcelotError."""
     rest = address.removeprefix("udp://")
     if rest.startswith("["):
-        host, _, tail = rest[1:].partition("]")
-        port = tail.removeprefix(":")
+        host, closed, port = rest[1:].partition("]")
+        host = host if closed and port[:1] in ("", ":") else ""
+        port = port[1:]
     else:
         host, _, port = rest.partition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
