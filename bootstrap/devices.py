@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -132,14 +133,33 @@ class Scan:
             return ""
 
 
-async def wait_for(spec: str, timeout: float, scan: Scan | None = None) -> str:
+def listen_to_kernel() -> trio.socket.SocketType | None:
+    """A socket for the kernel's announcements, or None where there is no such thing."""
+    try:
+        plain = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_KOBJECT_UEVENT)
+    except OSError:
+        return None
+    try:
+        plain.bind((0, _KERNEL_GROUP))
+    except OSError:
+        plain.close()
+        return None
+    return trio.socket.from_stdlib_socket(plain)
+
+
+async def wait_for(
+    spec: str,
+    timeout: float,
+    scan: Scan | None = None,
+    listen: Callable[[], trio.socket.SocketType | None] = listen_to_kernel,
+) -> str:
     """The path of the device that ``spec`` names, as soon as it is there.
 
     ``spec``: a path, or LABEL=, UUID=, PARTUUID=, PARTLABEL=. Raises OcelotError, which lists the devices that are
     there, after ``timeout`` seconds.
     """
     scan = scan or Scan()
-    events = _listen()
+    events = listen()
     try:
         with trio.move_on_after(timeout):
             # Listening began before the first look, so that nothing can appear between the two unseen.
@@ -184,20 +204,6 @@ def _missing(spec: str, timeout: float, scan: Scan) -> OcelotError:
         hint="add the driver and its bus to preSwitch.modules.names, such as kernel/drivers/block/virtio_blk.ko "
         "and kernel/drivers/virtio/virtio_pci.ko",
     )
-
-
-def _listen() -> trio.socket.SocketType | None:
-    """A socket for the kernel's announcements, or None where there is no such thing."""
-    try:
-        plain = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_KOBJECT_UEVENT)
-    except OSError:
-        return None
-    try:
-        plain.bind((0, _KERNEL_GROUP))
-    except OSError:
-        plain.close()
-        return None
-    return trio.socket.from_stdlib_socket(plain)
 
 
 async def _next_event(events: trio.socket.SocketType | None, scan: Scan) -> None:

@@ -221,7 +221,7 @@ class MountStep:
                     fstype = await _in_thread(devices.detect, device)
                 return replace(call, source=device, fstype=fstype)
             case NfsMount() if "addr" not in opts.keys(mount.options):
-                address = await _address(mount.server, self.resolve)
+                address = await address_of(mount.server, self.resolve)
                 return replace(call, options=replace(options, data=f"{options.data},addr={address}"))
             case BindMount():
                 return replace(call, source=machine.path(mount.source))
@@ -289,7 +289,7 @@ def _options(mount: Mount, place: Callable[[str], str] = str) -> Options:
             return opts.of_mount(mount)
 
 
-async def _address(server: str, resolve: Resolver | None) -> str:
+async def address_of(server: str, resolve: Resolver | None) -> str:
     """The numeric address of ``server``: the kernel resolves no names."""
     host = server.strip("[]")
     try:

@@ -1,0 +1,160 @@
+"""Devices found by path and identity, in a made-up /sys and /dev."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+import trio
+
+from bootstrap import devices
+from bootstrap.devices import Scan
+from bootstrap.partitions import Partition, partition
+from ocelot.errors import OcelotError
+
+LABELLED = bytes(1024) + bytes(56) + b"\x53\xef" + bytes(34) + struct.pack("<III", 4, 0x40, 0)
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+class Machine:
+    """A folder that stands for the machine: disks are plain files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.block = folder / "sys/class/block"
+        self.block.mkdir(parents=True)
+        (folder / "dev").mkdir()
+
+    def scan(self) -> Scan:
+        return Scan(str(self.folder / "sys"), str(self.folder / "dev"))
+
+    def disk(self, name: str, content: bytes = b"", uevent: str = "", above: str = "") -> Path:
+        place = self.folder / "sys/devices" / above / name
+        place.mkdir(parents=True)
+        (place / "size").write_text(f"{max(1, len(content) // 512)}\n")
+        (place / "uevent").write_text(f"DEVNAME={name}\n{uevent}")
+        (self.block / name).symlink_to(place)
+        node = self.folder / "dev" / name
+        node.write_bytes(content)
+        return node
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def ext4(label: str = "", uuid: str = UUID) -> bytes:
+    block = LABELLED.ljust(1024 + 104, b"\0") + bytes.fromhex(uuid.replace("-", "")) + label.encode().ljust(16, b"\0")
+    return block.ljust(4096, b"\0")
+
+
+def gpt(*entries: tuple[str, str]) -> bytes:
+    header = b"EFI PART" + bytes(64) + struct.pack("<QII", 2, 128, 128)
+    data = bytes(512) + header.ljust(512, b"\0")
+    for guid, label in entries:
+        parts = guid.split("-")
+        mixed = struct.pack("<IHH", *(int(part, 16) for part in parts[:3])) + bytes.fromhex("".join(parts[3:]))
+        data += (b"\x01" * 16 + mixed + bytes(24) + label.encode("utf-16-le")).ljust(128, b"\0")
+    return data.ljust(20480, b"\0")
+
+
+def silence() -> None:
+    """In place of the kernel's announcements."""
+
+
+def test_a_label_is_looked_for_on_every_device(machine: Machine) -> None:
+    machine.disk("vda", bytes(4096))
+    node = machine.disk("vdb", ext4("root"))
+    assert machine.scan().find("LABEL=root") == str(node)
+    assert machine.scan().find("LABEL=ro") is None
+
+
+def test_a_uuid_is_found_in_any_case_and_quoted(machine: Machine) -> None:
+    node = machine.disk("vda", ext4())
+    assert machine.scan().find(f'UUID="{UUID.upper()}"') == str(node)
+
+
+def test_a_partition_is_known_by_what_the_kernel_says(machine: Machine) -> None:
+    node = machine.disk("vda1", ext4(), uevent=f"PARTN=1\nPARTUUID={UUID}\nPARTNAME=system\n")
+    assert machine.scan().find(f"PARTUUID={UUID.upper()}") == str(node)
+    assert machine.scan().find("PARTLABEL=system") == str(node)
+
+
+def test_an_older_kernel_leaves_it_to_the_partition_table(machine: Machine) -> None:
+    other = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+    machine.disk("vda", gpt((other, "boot"), (UUID, "system")))
+    machine.disk("vda1", uevent="PARTN=1\n", above="vda")
+    node = machine.disk("vda2", uevent="PARTN=2\n", above="vda")
+    assert machine.scan().find(f"PARTUUID={UUID}") == str(node)
+    assert machine.scan().find("PARTLABEL=system") == str(node)
+
+
+def test_an_mbr_disk_has_partition_uuids_too() -> None:
+    table = bytes(440) + bytes.fromhex("78563412") + bytes(66) + b"\x55\xaa"
+    assert partition(lambda at, size: table[at : at + size], 3) == Partition("12345678-03")
+    assert partition(lambda at, size: bytes(size), 3) is None
+
+
+@pytest.mark.parametrize("number", [0, 129, 100000])
+def test_a_partition_that_the_table_does_not_have_is_none(number: int) -> None:
+    table = gpt((UUID, "x"))
+    assert partition(lambda at, size: table[at : at + size], number) is None
+
+
+def test_a_disk_with_large_sectors_keeps_its_table_further_in() -> None:
+    small = gpt((UUID, "system"))
+    large = bytes(4096) + small[512:1024].ljust(4096, b"\0") + small[1024:]
+    assert partition(lambda at, size: large[at : at + size], 1, 4096) == Partition(UUID, "system")
+
+
+def test_drives_without_a_medium_are_passed_over(machine: Machine) -> None:
+    machine.disk("vda", ext4("root"))
+    (machine.block / "vda" / "size").write_text("0\n")
+    assert machine.scan().names() == []
+
+
+def test_a_device_is_read_once_until_it_changes(machine: Machine) -> None:
+    node = machine.disk("vda", ext4("old"))
+    scan = machine.scan()
+    assert scan.find("LABEL=new") is None
+    node.write_bytes(ext4("new"))
+    assert scan.find("LABEL=new") is None
+    scan.forget("vda")
+    assert scan.find("LABEL=new") == str(node)
+
+
+def test_a_device_that_is_there_is_not_waited_for(machine: Machine) -> None:
+    node = machine.disk("vda", ext4("root"))
+    assert trio.run(devices.wait_for, "LABEL=root", 5.0, machine.scan(), silence) == str(node)
+
+
+def test_a_device_that_never_comes_is_named_with_those_that_are_there(machine: Machine) -> None:
+    machine.disk("vda", ext4("root"))
+    with pytest.raises(OcelotError) as caught:
+        trio.run(devices.wait_for, "LABEL=rot", 0.0, machine.scan(), silence)
+    assert caught.value.message == (
+        'cannot find the device "LABEL=rot": it did not appear within 0s; devices that exist: '
+        f"{machine.folder}/dev/vda (ext4, LABEL=root, UUID={UUID})"
+    )
+
+
+def test_a_machine_without_any_device_is_told_to_load_drivers(machine: Machine) -> None:
+    with pytest.raises(OcelotError) as caught:
+        trio.run(devices.wait_for, "/dev/vda-nowhere", 0.0, machine.scan(), silence)
+    assert "there are no block devices at all" in caught.value.message
+    assert "virtio_blk.ko" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(4096), "only zeros in its first 4096 bytes"),
+        (b"LUKS\xba\xbe".ljust(4096, b"\0"), "crypto_LUKS, which is no file system"),
+    ],
+)
+def test_content_that_cannot_be_mounted_is_named(machine: Machine, content: bytes, message: str) -> None:
+    node = machine.disk("vda", content)
+    with pytest.raises(OcelotError, match=message):
+        devices.detect(str(node))
