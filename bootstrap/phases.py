@@ -182,17 +182,17 @@ async def _run_step(step: Step, path: str, machine: Machine, span: Span) -> None
     log.debug(f"{path}: {step.describe()}")
     try:
         await (_retry(step, path, machine) if step.on_failure is OnFailure.RETRY else attempt(step, machine))
-    except (OcelotError, OSError) as error:
+    except Exception as error:  # a mistake of ours in one step must not end what its policy lets go on
         span.detail = describe(error)
         if step.on_failure is OnFailure.WARN:
             span.outcome = "warned"
-            machine.warn(f"{path}: {span.detail}; going on, since its failure is only a warning")
+            machine.warn(f"{path}: {span.detail}; going on, since its onFailure is Warn")
             return
         span.outcome = "failed"
         raise abort(error, path) from error
 
 
-def abort(error: OcelotError | OSError, path: str) -> BootError:
+def abort(error: Exception, path: str) -> BootError:
     """The error that ends the boot, made of the one that a step raised."""
     if isinstance(error, OcelotError):
         return BootError(error.message, hint=error.hint, phase=path)
