@@ -13,7 +13,8 @@ Path = tuple[str | int, ...]
 """Where in the file: keys and list indexes from the top."""
 
 SOURCE_LIMIT = 400
-SHOWN_LIMIT = 60
+SHOWN_LIMIT = 160
+WORD_LIMIT = 40
 
 
 class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -126,7 +127,7 @@ def listed(words: Iterable[str], joint: str = "or") -> str:
 
 def suggest(word: str, candidates: Collection[str]) -> str | None:
     """The candidate that ``word`` was probably meant to be: a few edits away, capitals and separators aside."""
-    if len(word) > SHOWN_LIMIT:
+    if len(word) > WORD_LIMIT:
         return None
     plain = _plain(word)
     for candidate in candidates:  # an abbreviation, or the other way round: warning, warn
