@@ -100,12 +100,15 @@ def decode(data: bytes) -> str:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise Flaw(line, 0, "the file is binary: it contains a NUL byte", "check that it is the right file")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(b"\xef\xbb\xbf").decode()  # utf-8-sig would be one more codec to carry
     except UnicodeDecodeError as error:
-        before = data[: error.start]
+        before = data.removeprefix(b"\xef\xbb\xbf")[: error.start]
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         raise Flaw(
-            before.count(b"\n") + 1, column, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+            before.count(b"\n") + 1,
+            column,
+            f"byte 0x{error.object[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8",
         ) from None
     return text
 

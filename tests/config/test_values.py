@@ -179,3 +179,10 @@ def test_refuses_what_is_no_mode(text: str) -> None:
 )
 def test_knows_numeric_addresses(host: str, numeric: bool) -> None:
     assert is_numeric_address(host) is numeric
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 5000 + "s", "1." + "9" * 5000 + "s", "9" * 5000 + "MB"])
+def test_absurd_numbers_are_explained_too(text: str) -> None:
+    for parse in (parse_duration, parse_size):
+        with pytest.raises(ValueError, match="is not a|has no unit"):
+            parse(text)
