@@ -184,5 +184,5 @@ def test_knows_numeric_addresses(host: str, numeric: bool) -> None:
 @pytest.mark.parametrize("text", ["9" * 5000, "9" * 5000 + "s", "1." + "9" * 5000 + "s", "9" * 5000 + "MB"])
 def test_absurd_numbers_are_explained_too(text: str) -> None:
     for parse in (parse_duration, parse_size):
-        with pytest.raises(ValueError, match="is not a|has no unit"):
+        with pytest.raises(ValueError, match=r"is not a|has no unit"):
             parse(text)
