@@ -191,6 +191,7 @@ class MountStep:
             made = await self._mount(machine, layers.lower, tail)
             restrictions = made.options.flags & opts.RESTRICTIONS
             call = Call("overlay", target, "overlay", Options(restrictions))
+            await machine.load_file_system("overlay")
             try:
                 await _in_thread(overlay.assemble, layers, target, restrictions)
             except OSError as error:
@@ -202,6 +203,7 @@ class MountStep:
     async def _mount(self, machine: Machine, target: str, tail: Tail) -> Call:
         wait = WAIT if self.mount.timeout is None else self.mount.timeout
         call = await self._prepare(machine, target, wait)
+        await machine.load_file_system(call.fstype)
         try:
             return await _attempt(call, machine, self._patience(wait), self.mount.timeout or CALL)
         except trio.TooSlowError:

@@ -6,7 +6,7 @@ knows nothing of the policy for its failure beyond carrying it: the runner decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,6 +63,10 @@ class Step(Protocol):
         """Do it. Raises OcelotError or OSError; what it did before failing stays done."""
 
 
+async def _nothing(_fstype: str) -> None:
+    """What is known to the kernel needs no module."""
+
+
 @dataclass
 class Machine:
     """What the steps act on and with. One per boot; ``root`` changes once, at the switch.
@@ -70,6 +74,7 @@ class Machine:
     ``root`` is prepended to paths of the configuration: ``""`` when the paths are the real ones.
     ``trial`` marks ``ocelot bootstrap try``: what is not namespaced is shown, not done (see ``may``).
     ``environment`` collects the phases' environment maps; later steps and processes get it.
+    ``load_file_system`` is called with a file system's type before it is mounted: the initramfs may carry its modules.
     ``nameservers`` are those that the network set-up was told; /etc/resolv.conf goes before them.
     ``warn`` takes a line for the operator; ``info`` likewise.
     """
@@ -83,6 +88,7 @@ class Machine:
     environment: MutableMapping[str, str] = field(default_factory=dict)
     initramfs_modules: str = "/lib/modules"
     nameservers: tuple[str, ...] = ()
+    load_file_system: Callable[[str], Awaitable[None]] = _nothing
 
     def path(self, name: str) -> str:
         """The path of the configuration's ``name`` on the file system as it is mounted now."""

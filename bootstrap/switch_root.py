@@ -167,6 +167,7 @@ async def _destinations(moves: tuple[Move, ...], new_root: str, machine: Machine
         "to it is lost at power-off (add the folder to the root file system to avoid this)"
     )
     flags = flags_of_mount(os.statvfs(new_root).f_flag) & RESTRICTIONS
+    await machine.load_file_system("overlay")
     await overlay.cover(new_root, "root", flags=flags)
     return await _in_time(_resolve, moves, new_root, machine)
 

@@ -156,6 +156,7 @@ class Life:
         self.stderr = Writer.nowhere()
         self.console: console.Console | None = None
         self.cmdline = cmdline.Cmdline()
+        self._carried = _Marker()
         self.machine = self._new_machine()
         self._requested = trio.Event()
         self._verb: PowerVerb | None = None
@@ -172,6 +173,7 @@ class Life:
             warn=log.warn,
             info=log.info,
             environment=self.inherited.child_environment(),
+            load_file_system=self._load_file_system,
         )
 
     # -- the story ---------------------------------------------------------------------------------
@@ -260,10 +262,16 @@ class Life:
 
     async def _carry_modules(self, timeline: Timeline) -> None:
         """The modules that the image builder put in for ocelot's own needs."""
-        paths = _carried_modules()
-        steps = modules.plan_carried(paths, self.cmdline.module_parameters())
+        self._carried = _read_marker()
+        steps = modules.plan_carried(self._carried.modules, self.cmdline.module_parameters())
         group = phases.Group("modules", steps)
         await phases.run_phase(phases.PlannedPhase("carried", (group,)), self.machine, timeline)
+
+    async def _load_file_system(self, fstype: str) -> None:
+        """Before a file system is first mounted: the modules for it, if the initramfs carries some."""
+        paths = self._carried.file_systems.pop(fstype, ())
+        for step in modules.plan_carried(paths, self.cmdline.module_parameters()):
+            await step.apply(self.machine)
 
     async def _hand_off(self, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
         if wanted is None:
@@ -541,16 +549,19 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return inner
 
 
-def _carried_modules() -> tuple[str, ...]:
+class _Marker(msgspec.Struct, rename="camel"):
+    """What the image builder tells us: modules to load first, and for a file system's type the modules it needs."""
+
+    modules: tuple[str, ...] = ()
+    file_systems: dict[str, tuple[str, ...]] = {}
+
+
+def _read_marker() -> _Marker:
     try:
         with open(MARKER, "rb") as file:
-            return tuple(msgspec.json.decode(file.read(), type=_Marker).modules)
+            return msgspec.json.decode(file.read(), type=_Marker)
     except OSError:
-        return ()
-
-
-class _Marker(msgspec.Struct):
-    modules: list[str] = []
+        return _Marker()
 
 
 def _count(loaded: Loaded) -> str:
