@@ -19,7 +19,7 @@ class Event(enum.StrEnum):
     HOLD = "hold"  # it is to run, but a dependency is not met
     READY = "ready"  # it is as ready as anybody can tell
     STOP = "stop"  # it is to end
-    GONE = "gone"  # it ended as it was asked to
+    GONE = "gone"  # it ended as it was asked to, perhaps before it had begun
     RETRY = "retry"  # it ended (or never began), and will be started again
     DONE = "done"  # it ended, and that was that
     GIVE_UP = "give-up"  # it ended (or never began), and will not be tried again
@@ -40,7 +40,12 @@ _AT_REST = {Event.START: State.STARTING, Event.HOLD: State.WAITING}
 TABLE: Mapping[State, Mapping[Event, State]] = {
     State.STOPPED: {**_AT_REST, Event.STOP: State.STOPPED},
     State.WAITING: {Event.START: State.STARTING, Event.HOLD: State.WAITING, Event.STOP: State.STOPPED},
-    State.STARTING: {**_ENDINGS, Event.READY: State.RUNNING, Event.STOP: State.STOPPING},
+    State.STARTING: {
+        **_ENDINGS,
+        Event.READY: State.RUNNING,
+        Event.STOP: State.STOPPING,
+        Event.GONE: State.STOPPED,
+    },
     State.RUNNING: {**_ENDINGS, Event.READY: State.RUNNING, Event.STOP: State.STOPPING},
     State.STOPPING: {**_ENDINGS, Event.GONE: State.STOPPED, Event.STOP: State.STOPPING},
     State.BACKOFF: {**_AT_REST, Event.STOP: State.STOPPED},

@@ -171,6 +171,8 @@ class Supervisor:
             log.info(f"stopping {many}, within {bound:.3g}s")
         for process in reversed(self._processes.values()):
             process.stop(cause, limit=bound - kept)
+            if process.state is State.RUNNING:
+                await process.accepted()  # its signal is sent before the next one's
         with trio.move_on_after(bound):
             for process in reversed(self._processes.values()):
                 await process.down()

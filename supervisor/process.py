@@ -256,6 +256,9 @@ class Process:
             )
             await self._finish_output()
             return self._decide()
+        if self._child is None:
+            self.reason = f"stopped ({self._why.value}) before it had started"
+            return Event.GONE
         self._began = trio.current_time()
         self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
         self.reason = f"started with pid {self._child.pid}"
@@ -322,7 +325,8 @@ class Process:
 
     # -- what the activities are made of
 
-    async def _spawn(self) -> Child:
+    async def _spawn(self) -> Child | None:
+        """The child, or None if it was told to stop before a slow file system had answered."""
         config = self.config
         from_file = {} if config.environment_file is None else await read_environment_file(config.environment_file)
         environment = self._around.inherited.child_environment(
@@ -346,10 +350,23 @@ class Process:
                 limits=self._around.inherited.limits,
             )
             if self._around.slow(config.program):
-                return await self._around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=self._wake)
+                return await self._spawn_aside(spec)
             return self._around.spawner.spawn(spec, on_exit=self._wake)
         finally:
             ends.close()
+
+    async def _spawn_aside(self, spec: SpawnSpec) -> Child | None:
+        child = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
+            child = await self._around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=self._wake)
+            nursery.cancel_scope.cancel()
+        return child
+
+    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
+        while not self._stop_wanted:
+            await self._woken()
+        scope.cancel()
 
     def _decide(self) -> Event:
         assert self.last_end is not None
