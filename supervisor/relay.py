@@ -194,6 +194,8 @@ class Stream:
             self._deliver(b"")
         self._tell_rest()
         self._shut()
+        # A log file on the root file system that stayed open would keep it from becoming read-only at shutdown.
+        self.sink.close()
 
     def abandon(self) -> None:
         """Close the pipe without reading it: the child was never started."""
