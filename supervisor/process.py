@@ -221,8 +221,8 @@ class Process:
         """The one place where the state changes, and where everybody hears of it."""
         before = self.state
         self.state = advance(before, event)
-        if self.state not in (State.STARTING, State.RUNNING):
-            self._stop_wanted = False
+        if self.state in (State.STOPPING, State.STOPPED) or self.state in ENDED:
+            self._stop_wanted = False  # a stop that came with a death is still to be seen by the backoff
         if self.state is not State.STOPPING:
             self._kill_wanted = False
         ended = event in (Event.RETRY, Event.DONE, Event.GIVE_UP)
