@@ -19,6 +19,8 @@ from integration.lab import cache, initramfs, roots
 from integration.lab.devices import Device, nfs_server
 from integration.lab.vm import Hardware, Vm
 
+PC = Hardware()
+
 
 class Lab:
     """The machines and trees of one test. Everything is below ``folder``; machines end with the test."""
@@ -64,7 +66,7 @@ class Lab:
         *,
         devices: Sequence[Device] = (),
         arguments: str = "",
-        hardware: Hardware = Hardware(),
+        hardware: Hardware = PC,
         includes: Sequence[tuple[str, str]] = (),
         without: Sequence[str] = (),
     ) -> Vm:

@@ -153,46 +153,51 @@ get_servers() {
         note_missing prometheus "no real Prometheus scrapes the metrics"
 }
 
-# The kernel package that the distribution's metapackage stands for, and on Ubuntu its modules, which are apart.
+# The package that a kernel metapackage stands for, and on Ubuntu its modules, which are apart.
 kernel_packages() {
-    local image
-    if apt-cache show linux-image-amd64 >/dev/null 2>&1; then
-        apt-cache depends linux-image-amd64 | awk '/Depends: linux-image-[0-9]/ { print $2; exit }'
-    else
-        image=$(apt-cache depends linux-image-generic 2>/dev/null | awk '/Depends: linux-image-[0-9]/ { print $2; exit }')
-        [ -n "$image" ] || return 1
-        echo "$image"
-        echo "${image/linux-image/linux-modules}"
-        apt-cache show "${image/linux-image/linux-modules-extra}" >/dev/null 2>&1 &&
-            echo "${image/linux-image/linux-modules-extra}"
+    local meta=$1 image
+    image=$(apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-[0-9]/ && !found { print $2; found = 1 }')
+    [ -n "$image" ] || return 1
+    echo "$image"
+    [ "$meta" = linux-image-generic ] || return 0
+    echo "${image/linux-image/linux-modules}"
+    if apt-cache show "${image/linux-image/linux-modules-extra}" >/dev/null 2>&1; then
+        echo "${image/linux-image/linux-modules-extra}"
     fi
-    return 0
 }
 
+# get_kernel FOLDER METAPACKAGE: fetches a kernel and unpacks it into FOLDER of the cache.
 get_kernel() {
-    [ -e "$CACHE/kernel/vmlinuz" ] && [ -d "$CACHE/kernel/lib/modules" ] && return 0
-    have_apt || fail "cannot get a kernel package: this is not a Debian or Ubuntu system"
+    local folder=$CACHE/$1 meta=$2 packages new=$CACHE/$1.new deb version
+    [ ! -e "$folder/version" ] || return 0
     refresh_lists
-    local packages new=$CACHE/kernel.new deb version
-    packages=$(kernel_packages) || fail "cannot find a kernel package: neither linux-image-amd64 nor linux-image-generic"
-    say "fetching the kernel (unpacked into the cache, not installed):" $packages
-    rm -rf "$new" && mkdir -p "$new/debs" "$new/tree"
+    packages=$(kernel_packages "$meta") || return 1
+    say "fetching the kernel, to be unpacked into the cache, not installed:" $packages
+    rm -rf "$new" && mkdir -p "$new/debs" "$new/tree" "$new/lib"
     # shellcheck disable=SC2086
-    (cd "$new/debs" && apt-get download -qq $packages 2>/dev/null) || fail "cannot download" $packages
+    (cd "$new/debs" && apt-get download -qq $packages 2>/dev/null) || return 1
     for deb in "$new"/debs/*.deb; do
         dpkg-deb -x "$deb" "$new/tree"
     done
-    mkdir -p "$new/lib"
-    if [ -d "$new/tree/usr/lib/modules" ]; then mv "$new/tree/usr/lib/modules" "$new/lib/"; else mv "$new/tree/lib/modules" "$new/lib/"; fi
+    mv "$new"/tree/usr/lib/modules "$new/lib/" 2>/dev/null || mv "$new/tree/lib/modules" "$new/lib/"
     version=$(ls "$new/lib/modules")
     mv "$new"/tree/boot/vmlinuz-* "$new/vmlinuz"
-    chmod u+r,go+r "$new/vmlinuz"
+    chmod a+r "$new/vmlinuz"
     rm -rf "$new/debs" "$new/tree"
     say "computing module dependencies (depmod) for $version"
     PATH=$PATH:/usr/sbin:/sbin depmod -b "$new" "$version"
     echo "$version" >"$new/version"
-    rm -rf "$CACHE/kernel"
-    mv "$new" "$CACHE/kernel"
+    rm -rf "$folder"
+    mv "$new" "$folder"
+}
+
+# The tests without an initramfs need nvme and ext4 built in: Debian's cloud kernel has them.
+get_kernels() {
+    have_apt || fail "cannot get a kernel package: this is not a Debian or Ubuntu system"
+    get_kernel kernel linux-image-amd64 || get_kernel kernel linux-image-generic ||
+        fail "cannot get a kernel: neither linux-image-amd64 nor linux-image-generic can be downloaded"
+    get_kernel kernel-cloud linux-image-cloud-amd64 ||
+        note_missing linux-image-cloud-amd64 "the boot without an initramfs is not tested"
 }
 
 make_machine() {
@@ -204,10 +209,10 @@ make_machine() {
     mkdir -p "$CACHE"
     wanted=$(sha256sum "$0" | cut -d' ' -f1)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! command -v qemu-system-x86_64 >/dev/null ||
-        [ ! -e "$CACHE/kernel/vmlinuz" ]; then
+        [ ! -e "$CACHE/kernel/version" ]; then
         : >"$MISSING"
         get_tools
-        get_kernel
+        get_kernels
         get_servers
         echo "$wanted" >"$stamp"
     fi

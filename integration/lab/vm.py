@@ -258,6 +258,13 @@ class Vm:
         end = self.expect(rf"^{mark} (\d+)$", within)
         return self.console[start : end.start()]
 
+    def run_in_background(self, command: str) -> str:
+        """Interrupt what runs on the console (Ctrl-C), then start ``command`` as a job; returns what ``jobs`` says."""
+        self.send("\x03")
+        self.expect(r"[#$] $")
+        self.run(f"{command} & true")
+        return self.run("jobs")
+
     # -- what the host does to the machine -----------------------------------------------------------------------------
 
     def port(self, guest: int) -> int:

@@ -1,0 +1,115 @@
+"""Other machines and other roots: microvm, no initramfs, a live machine, roots with next to nothing in them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from integration.lab import cache, roots
+from integration.lab.devices import Drive, NineP
+from integration.lab.guest import Lab
+from integration.lab.vm import Hardware, Vm
+
+NINE_P = "switchRoot:\n  rootFileSystem: {type: 9p, tag: rootfs}\n"
+SHELL = "postSwitch:\n  handoff: {mode: shell, program: /bin/sh}\n"
+
+MUSL = r"""
+#include <stdio.h>
+#include <unistd.h>
+int main(void) { printf("hello from musl, parent %d\n", (int)getppid()); return 0; }
+"""
+
+
+def one_process(program: str, arguments: str = "[]") -> str:
+    return (
+        "postSwitch:\n  handoff:\n    mode: supervise\n    processes:\n"
+        f"      only: {{program: {program}, arguments: {arguments}, type: oneshot}}\n"
+    )
+
+
+def runtime(folder: Path, prefix: str = "/usr/lib/ocelot") -> Path:
+    """A runtime for ``prefix`` below the tree ``folder``."""
+    place = folder / prefix.lstrip("/")
+    argv = [sys.executable, "-m", "ocelot", "runtime", "build", str(place), "--prefix", prefix]
+    subprocess.run([*argv, "--cache", str(cache.folder() / "runtime")], check=True, cwd=cache.CHECKOUT)
+    return place
+
+
+def test_a_root_with_one_static_program_and_nothing_else(lab: Lab) -> None:
+    tree = roots.bare(lab.path("bare"))
+    vm = lab.boot(NINE_P + one_process("/busybox", "[echo, one, file, is, enough]"), devices=[NineP(tree)])
+    vm.expect("one file is enough")
+    assert vm.wait().status == 0
+
+
+def test_a_root_with_another_libc(lab: Lab) -> None:
+    tree = roots.musl(lab.path("musl"), MUSL)
+    if tree is None:
+        pytest.skip("no musl-gcc")
+    vm = lab.boot(NINE_P + one_process("/hello"), devices=[NineP(tree)])
+    vm.expect("hello from musl, parent 1")
+    assert vm.wait().status == 0
+
+
+def test_a_microvm(lab: Lab) -> None:
+    hardware = Hardware(machine="microvm", alive="ready on a microvm")
+    tree = lab.busybox()
+    vm = lab.boot(NINE_P + one_process("echo", "[ready on a microvm]"), devices=[NineP(tree)], hardware=hardware)
+    vm.expect("ready on a microvm")
+    ending = vm.wait()
+    assert ending.status == 0
+    assert ending.how == "guest-shutdown"
+
+
+def test_128_mib_are_enough(lab: Lab) -> None:
+    vm = lab.boot(NINE_P + SHELL, devices=[NineP(lab.busybox())], hardware=Hardware(memory=128))
+    vm.expect(r"^/ # ")
+    assert "Mem:" in vm.run("free -m")
+    vm.send("exit\n")
+    assert vm.wait().status == 0
+
+
+def test_without_an_initramfs_from_a_plain_disk(lab: Lab) -> None:
+    tree = lab.busybox()
+    (tree / "sbin/init").unlink()
+    runtime(tree)
+    (tree / "sbin/init").symlink_to("/usr/lib/ocelot/bin/ocelot")
+    (tree / "etc/ocelot").mkdir()
+    (tree / "etc/ocelot/bootstrap.yaml").write_text(one_process("sh", "[-c, 'echo plain disk; ocelotctl status']"))
+    image = lab.ext4(tree, megabytes=128)
+    kernel = lab.kernel("cloud")
+    hardware = Hardware(exit_port=None)
+    arguments = "root=/dev/nvme0n1 rw init=/sbin/init stray words -x"
+    vm = lab.start(Vm(kernel, None, arguments=arguments, hardware=hardware, devices=[Drive(image, attachment="nvme")]))
+    vm.expect("plain disk")
+    vm.expect("only +(running|starting)")
+    vm.expect("exit status 0")
+    assert vm.wait().how == "guest-shutdown"
+    assert not roots.needs_recovery(image)
+
+
+def test_run_by_mistake_on_a_live_machine_it_refuses(lab: Lab) -> None:
+    tree = lab.busybox()
+    runtime(tree)
+    (tree / "etc/mistake.yaml").write_text(
+        "postSwitch:\n  tmpfiles: [{path: /etc/damaged, type: f}]\n  sysctl: {net.core.somaxconn: 7}\n"
+        "  handoff: {mode: shell, program: /bin/true}\n"
+    )
+    vm = lab.boot(NINE_P + SHELL, devices=[NineP(tree)])
+    vm.expect(r"^/ # ")
+    state = "(cat /proc/self/mountinfo | sed 's/^[0-9]* [0-9]* //'; ls -R /etc /bin /sys/fs; cat /proc/sys/net/core/somaxconn; ps -o pid,args | grep -v -e ps -e sed -e cat -e ls -e md5 -e grep) | md5sum"
+    before = vm.run(state)
+    run = "/usr/lib/ocelot/bin/ocelot bootstrap run -f /etc/mistake.yaml"
+    refused = vm.run(run)
+    assert "cannot boot" in refused
+    assert "done-" not in refused
+    inside = vm.run(f"unshare -p -f -m --mount-proc {run}")
+    assert "cannot boot" in inside
+    vm.run(f"container=test unshare -p -f -m -n -i -u --mount-proc {run}")
+    vm.run("rm -f /etc/damaged")
+    assert vm.run(state) == before
+    vm.send("exit\n")
+    assert vm.wait().status == 0
