@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["__complete"]:
             return _complete(arguments[1:])
-        options = parser(_chosen(arguments)).parse_args(arguments)
+        options = parse(arguments)
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -82,9 +82,12 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, width=min(_columns() or 100, 100) - 2)
 
 
-def _chosen(arguments: list[str]) -> str | None:
-    """The command that ``arguments`` surely call, or None: then the whole tree is built."""
-    return arguments[0] if arguments and arguments[0] in _COMMANDS else None
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of a command line. Only the parser of the command is built, unless something stands before it."""
+    only = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+    # Not as defaults of the options: those stand before and after the command, and the later would undo the earlier.
+    found = argparse.Namespace(socket=os.environ.get("OCELOT_SOCKET") or DEFAULT_SOCKET, json=False)
+    return parser(only).parse_args(arguments, found)
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
@@ -99,7 +102,6 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         parents=[common],
         formatter_class=_formatter,
     )
-    top.set_defaults(socket=os.environ.get("OCELOT_SOCKET") or DEFAULT_SOCKET, json=False)
     top.add_argument("--version", action="version", version=f"ocelotctl {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="ocelotctl")
     for name in [only] if only else _COMMANDS:

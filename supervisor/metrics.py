@@ -44,8 +44,8 @@ async def expose(machine: Controlled, accept: str) -> tuple[bytes, str]:
     if "application/openmetrics-text" in accept:
         from prometheus_client.openmetrics.exposition import generate_latest
 
-        text: str = generate_latest(registry)  # type: ignore[no-untyped-call]
-        return text.encode(), OPENMETRICS
+        text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+        return text, OPENMETRICS
     return text_format(registry.collect()), TEXT_METRICS
 
 
@@ -152,8 +152,9 @@ def _boot(timeline: BootTimeline) -> Iterator[Metric]:
     extents: dict[str, tuple[float, float]] = {}
     for span in timeline.spans:
         if span.end is not None:
-            start, end = extents.get(span.phase, (span.start, span.end))
-            extents[span.phase] = min(start, span.start), max(end, span.end)
+            phase = span.phase or span.name
+            start, end = extents.get(phase, (span.start, span.end))
+            extents[phase] = min(start, span.start), max(end, span.end)
     for phase, (start, end) in extents.items():
         phases.add_metric((phase,), end - start)
     yield phases

@@ -1,0 +1,29 @@
+"""The text format that is written here, against the library's own."""
+
+from __future__ import annotations
+
+import prometheus_client  # the whole of it, before parts are loaded
+import trio
+
+from supervisor.metrics import collect, text_format
+from tests.control.fakes import FakeMachine, FakeSupervisor
+
+
+def test_the_text_format_is_that_of_the_library() -> None:
+    machine = FakeMachine(FakeSupervisor("web", 'quo"te', "back\\slash", "new\nline", "ümlaut"))
+    registry = trio.run(collect, machine)
+    expected = prometheus_client.generate_latest(registry)
+    assert b"ocelot_process_restarts_total" in expected
+    assert text_format(registry.collect()) == expected
+
+
+def test_the_phases_of_the_boot_are_measured_from_their_first_start_to_their_last_end() -> None:
+    registry = trio.run(collect, FakeMachine())
+    assert registry.get_sample_value("ocelot_boot_phase_seconds", {"phase": "preSwitch"}) == 1.75
+    assert registry.get_sample_value("ocelot_boot_phase_seconds", {"phase": "switchRoot"}) == 0.5
+
+
+def test_before_the_hand_off_there_are_figures_of_ocelot_itself() -> None:
+    registry = trio.run(collect, FakeMachine(supervisor=None))
+    assert registry.get_sample_value("ocelot_reaped_orphans_total") == 4.0
+    assert (registry.get_sample_value("process_open_fds") or 0) > 2
