@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import struct
 from collections.abc import Sequence
 
@@ -102,7 +101,7 @@ def _not_a_program(path: str) -> tuple[str, str]:
         return "it is neither a binary nor a script that starts with #!", "add a line such as #!/bin/sh at its top"
     machine = struct.unpack("<H" if head[5] == 1 else ">H", head[18:20])[0] if len(head) == 20 else 0
     built_for = _MACHINES.get(machine, f"machine {machine}")
-    return f"it was built for {built_for}, this is {platform.machine()}", "use a program for this architecture"
+    return f"it was built for {built_for}, this is {os.uname().machine}", "use a program for this architecture"
 
 
 def _head(path: str, size: int) -> bytes:

@@ -36,13 +36,23 @@ FLAGS = "-ISB"
 OWN = ("ocelot", "bootstrap", "supervisor")
 
 STAND_INS = {
-    # trio and prometheus-client import them at their top; TLS and HTTP servers of theirs are not used.
-    # With ssl comes libcrypto: 4.6 MB.
-    "ssl": "absent",
-    "decimal": "absent",  # msgspec looks up its type when it is loaded
+    # what trio, attrs, msgspec and prometheus-client import at their top and use in functions that are not called here.
+    # Python runs some 25 times slower in an emulated guest: the milliseconds are those of a guest, at every boot.
+    "ssl": "absent",  # and 5 MB of libcrypto and libssl
+    "trio._dtls": "absent",  # 86 ms, with hmac and hashlib
+    "trio._ssl": "absent",
+    "trio._highlevel_ssl_helpers": "absent",
+    "trio._path": "absent",  # 75 ms, with pathlib and urllib
+    "trio._subprocess": "absent",  # 69 ms; only supervisor.spawn starts processes
+    "idna": "absent",  # 60 ms; for host names that are not ASCII
+    "ast": "absent",  # 45 ms, these two for inspect, to read sources that are not there
+    "tokenize": "absent",  # 45 ms
+    "decimal": "absent",  # msgspec looks up the types when it is loaded
     "http.server": "absent",
     "urllib.request": "absent",
     "wsgiref.simple_server": "absent",
+    # what is used, but costs more than it must
+    "platform": "platform",  # 34 ms, nearly all of it regular expressions
     "ctypes.util": "ctypes_util",
 }
 
