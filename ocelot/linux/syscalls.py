@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,6 +51,7 @@ RB_POWER_OFF = 0x4321FEDC
 # prctl(2)
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 
 # unshare(2), setns(2)
@@ -107,7 +107,7 @@ def umount2(target: str, flags: int = 0) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    number = {"x86_64": 155}.get(platform.machine(), 41)
+    number = {"x86_64": 155}.get(os.uname().machine, 41)
     _check(_libc.syscall(ctypes.c_long(number), _bytes(new_root), _bytes(put_old)), new_root)
 
 
@@ -142,13 +142,13 @@ def reboot(command: int) -> None:
 
 def finit_module(fd: int, parameters: str = "", flags: int = 0) -> None:
     """finit_module(2). Can block: a module's init function runs within the call."""
-    number = _FINIT_MODULE[platform.machine()]
+    number = _FINIT_MODULE[os.uname().machine]
     _check(_libc.syscall(ctypes.c_long(number), ctypes.c_int(fd), os.fsencode(parameters), ctypes.c_int(flags)))
 
 
 def init_module(image: bytes, parameters: str = "") -> None:
     """init_module(2), for a module that had to be decompressed here."""
-    number = _INIT_MODULE[platform.machine()]
+    number = _INIT_MODULE[os.uname().machine]
     _check(_libc.syscall(ctypes.c_long(number), image, ctypes.c_ulong(len(image)), os.fsencode(parameters)))
 
 
