@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from bootstrap import hooks, mounts, network, resolver, switch_root, symlinks, sysctl, tmpfiles
+from bootstrap import hooks, mounts, network, resolver, switch_root, symlinks, sysctl, tmpfiles, trial
 from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
 from bootstrap.modules import plan_modules
@@ -136,7 +136,7 @@ def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> Planne
         "switchRoot",
         (
             Group("check", (switch_root.Check(guards),)),
-            Group("rootFileSystem", mounts.plan_root(root, SYSROOT, resolve=resolver.resolve)),
+            Group("rootFileSystem", trial.plan_root(root, mounts.plan_root(root, SYSROOT, resolve=resolver.resolve))),
             Group("switch", (switch,)),
         ),
     )

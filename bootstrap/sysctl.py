@@ -39,12 +39,13 @@ _MODULES = {
 }
 """Settings that a module brings, by the beginning of their name."""
 
-_NAMESPACED = ("net/", "fs/mqueue/", "user/")
-_NAMESPACED_KEYS = frozenset(
+NAMESPACED_FOLDERS = ("net", "fs/mqueue")
+NAMESPACED_KEYS = frozenset(
     {"kernel/hostname", "kernel/domainname", "kernel/sem", "kernel/auto_msgmni"}
     | {f"kernel/shm{key}" for key in ("all", "max", "mni", "_rmid_forced", "_next_id")}
     | {f"kernel/msg{key}" for key in ("max", "mnb", "mni", "_next_id")}
 )
+"""What belongs to the namespaces of a trial: below /proc/sys, everything else is the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ def relative_path(key: str) -> str:
 
 
 def namespaced(relative: str) -> bool:
-    """Whether a setting belongs to a namespace (network, IPC, UTS, user), given its path below /proc/sys."""
-    return relative.startswith(_NAMESPACED) or relative in _NAMESPACED_KEYS
+    """Whether a setting belongs to a namespace (network, IPC, UTS), given its path below /proc/sys."""
+    return relative.startswith(tuple(f"{folder}/" for folder in NAMESPACED_FOLDERS)) or relative in NAMESPACED_KEYS
 
 
 def explain(key: str, value: str, error: OSError, proc_sys: str = PROC_SYS) -> OcelotError:

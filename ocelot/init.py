@@ -26,12 +26,12 @@ def init() -> NoReturn:
     sys.exit(status)
 
 
-def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: bool = False) -> int:
+def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: bool = False, trial: bool = False) -> int:
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
     try:
         from ocelot import pid1
 
-        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, born=BORN)
+        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
     except BaseException as error:
         if os.getpid() != 1 or isinstance(error, SystemExit):
             raise

@@ -66,11 +66,17 @@ class Ending:
 
 
 def boot(
-    file: str | None, *, in_place: bool = False, called_by_kernel: bool = False, born: float | None = None
+    file: str | None,
+    *,
+    in_place: bool = False,
+    called_by_kernel: bool = False,
+    trial: bool = False,
+    born: float | None = None,
 ) -> Ending:
     """Boot as PID 1, supervise, go down; returns when nothing is left to do but the power verb or to exit.
 
     ``born``: when our first instructions ran, in seconds of the monotonic clock.
+    ``trial``: in the namespaces of ``ocelot bootstrap try``; what they do not contain is shown, not done.
     ``in_place``: in a PID namespace without the signs of a container, this root file system is meant nevertheless.
     """
     inherited = Inherited.capture()
@@ -82,7 +88,7 @@ def boot(
         _refuse_foreign_ground(who, in_place)
     if called_by_kernel and who is Identity.MACHINE:
         os.chdir("/")
-    life = Life("bootstrap", file, inherited=inherited, who=who, born=born)
+    life = Life("bootstrap", file, inherited=inherited, who=who, trial=trial, born=born)
     return _run(life)
 
 
@@ -140,6 +146,7 @@ class Life:
         inherited: Inherited,
         who: Identity,
         socket: str | None = None,
+        trial: bool = False,
         born: float | None = None,
     ) -> None:
         self.kind = kind
@@ -147,6 +154,7 @@ class Life:
         self.inherited = inherited
         self.who = who
         self.socket = socket
+        self.trial = trial
         self.config: structs.Sections = structs.Bootstrap() if kind == "bootstrap" else structs.SuperviseFile()
         self.supervisor: Supervisor | None = None
         self.phase: Literal["boot", "running", "shutdown", "failed"] = "boot"
@@ -172,6 +180,7 @@ class Life:
             identity=self.who,
             warn=log.warn,
             info=log.info,
+            trial=self.trial,
             environment=self.inherited.child_environment(),
             load_file_system=self._load_file_system,
         )
