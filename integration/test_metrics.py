@@ -55,7 +55,7 @@ def samples(text: str, parse: Any = parse_text) -> dict[tuple[str, ...], float]:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_the_figures_are_right_and_promtool_has_nothing_to_say(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{free_port()}"
-    odd = 'odd "name" \\ here'
+    odd = "odd.name_x-1"
     with desk(tmp_path, {"web": SLEEPER, "crashing": CRASHING, odd: SLEEPER}, metrics={"listen": listen}) as machine:
         settle(machine)
         text, media = fetch(f"{listen}/metrics")
