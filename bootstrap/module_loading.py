@@ -6,10 +6,13 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from bootstrap.module_order import module_name, parse_dep
+from ocelot import log
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
+from ocelot.linux.kmsg import Tail
 
 COMPRESSION = "/sys/module/compression"
 """Which compression the kernel itself undoes (Linux 5.17, CONFIG_MODULE_DECOMPRESS); absent if none."""
@@ -17,6 +20,50 @@ COMPRESSION = "/sys/module/compression"
 _INIT_COMPRESSED_FILE = 4  # finit_module(2)
 _KERNEL_NAMES = {".xz": "xz", ".gz": "gzip", ".zst": "zstd"}
 _UNKNOWN_SYMBOL = re.compile(r"Unknown symbol (\S+)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One module to load: its path below the module directory, its file, its parameters."""
+
+    path: str
+    file: str
+    parameters: str = ""
+
+
+@dataclass
+class Progress:
+    """What a thread that loads modules tells about itself, and is told.
+
+    ``done`` counts the jobs behind it. ``abandoned``: nobody waits any more, and another thread goes on with the rest.
+    """
+
+    done: int = 0
+    abandoned: bool = False
+    failures: list[tuple[str, OcelotError]] = field(default_factory=list)
+
+
+def load_all(
+    jobs: Sequence[Job], progress: Progress, load: Callable[[str, str], None], dep_text: str | None = None
+) -> None:
+    """Load ``jobs`` in order, those that fail aside. Raises nothing. Blocks."""
+    with Tail() as tail:
+        for job in jobs:
+            try:
+                if not is_loaded(module_name(job.path)):
+                    load(job.file, job.parameters)
+                    log.debug(f"loaded {job.file}{' with ' + job.parameters if job.parameters else ''}")
+            except OcelotError as error:
+                failure: OcelotError | None = error
+            except OSError as error:
+                failure = explain(job.file, error, tail.lines(limit=20), dep_text)
+            else:
+                failure = None
+            if progress.abandoned:
+                return
+            if failure is not None:
+                progress.failures.append((job.path, failure))
+            progress.done += 1
 
 
 def is_loaded(name: str) -> bool:
@@ -96,8 +143,9 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {".xz": _xz, ".gz": _gzip, ".
 
 def explain(path: str, error: OSError, kernel_lines: Sequence[str] = (), dep_text: str | None = None) -> OcelotError:
     """Why the kernel refused the module at ``path``, with what it logged."""
-    cause, hint = _cause(path, error.errno or 0, kernel_lines, dep_text)
-    own = [line for line in kernel_lines if module_name(path) in line.replace("-", "_")]
+    mine = [line for line in dict.fromkeys(kernel_lines) if line.replace("-", "_").startswith(f"{module_name(path)}:")]
+    cause, hint = _cause(path, error.errno or 0, mine, dep_text)
+    own = [line for line in mine if not _UNKNOWN_SYMBOL.search(line)]  # the cause names the symbols
     said = f"; the kernel says: {' | '.join(own)}" if own else ""
     return OcelotError(f'cannot load the module "{path}": {cause}{said}', hint=hint)
 

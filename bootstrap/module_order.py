@@ -88,6 +88,8 @@ class _Resolver:
         for name in dict.fromkeys(names):
             path = self.find(name)
             if path is not None:
+                if "/" in name and path != name:
+                    self._warn(f'module "{name}" is not there, taking "{path}"')
                 self.add(path, name, hard=True)
             elif module_name(name) in self.builtin:
                 builtin.append(name)
@@ -111,16 +113,11 @@ class _Resolver:
             return path if path is not None and self.exists(path) else None
         if self.exists(name):
             return name
-        for suffix in SUFFIXES:
-            other = stem(name) + suffix
-            if other != name and self.exists(other):
-                self.warnings.append(f'module "{name}" is not there, taking "{other}"')
-                return other
+        others = [stem(name) + suffix for suffix in SUFFIXES]
         elsewhere = self.by_name.get(module_name(name))
-        if elsewhere is not None and self.exists(elsewhere):
-            self.warnings.append(f'module "{name}" is not there, taking "{elsewhere}"')
-            return elsewhere
-        return None
+        if elsewhere is not None:
+            others.append(elsewhere)
+        return next((other for other in others if self.exists(other)), None)
 
     def add(self, path: str, wanted: str, *, hard: bool, above: tuple[str, ...] = ()) -> None:
         """Put ``path`` into the order, after what it depends on. ``above``: the paths that led here."""

@@ -1,15 +1,17 @@
 """Load kernel modules: find the folder, resolve the order, finit_module(2) one after the other.
 
 The order is computed when the step runs, from the files that are there then; ``module_order`` does it and is pure. A
-module's own init function runs within the system call, so each call has a deadline and a worker thread.
+module's own init function runs within the system call, so each call has a deadline and a worker thread: one for the whole
+list, since waking a thread costs an emulated machine as much as loading a small module.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -29,7 +31,6 @@ from ocelot.config.structs import (
 )
 from ocelot.errors import OcelotError, describe
 from ocelot.linux.identity import Identity
-from ocelot.linux.kmsg import Tail
 
 __all__ = ["Resolution", "module_name", "plan_carried", "plan_modules", "resolve"]
 
@@ -108,6 +109,7 @@ class LoadModules:
     cmdline: Mapping[str, str] = field(default_factory=dict)
     after_switch: bool = False
     name: str = "modules"
+    load: Callable[[str, str], None] = module_loading.load
 
     @property
     def on_failure(self) -> OnFailure:
@@ -130,10 +132,11 @@ class LoadModules:
             machine.warn(line)
         failures = [(name, self._not_found(name, place)) for name in place.resolution.missing]
         parameters = self._parameters(place.resolution, machine)
-        for path in place.resolution.order:
-            failure = await self._load(path, place, parameters.get(module_name(path), ""))
-            if failure is None:
-                continue
+        jobs = tuple(
+            module_loading.Job(path, os.path.join(place.directory, path), parameters.get(module_name(path), ""))
+            for path in place.resolution.order
+        )
+        for path, failure in await self._load(jobs, place):
             if path in place.resolution.soft:
                 log.debug(f"{failure} (a soft dependency: not needed)")
             else:
@@ -177,23 +180,20 @@ class LoadModules:
         )
         return Place(directory, resolution, dep_text)
 
-    async def _load(self, path: str, place: Place, parameters: str) -> OcelotError | None:
-        full = os.path.join(place.directory, path)
-        if module_loading.is_loaded(module_name(path)):
-            return None
+    async def _load(self, jobs: tuple[module_loading.Job, ...], place: Place) -> list[tuple[str, OcelotError]]:
+        """Load ``jobs`` one after the other, in one worker thread unless a module hangs; what failed, by path."""
         limit = self.modules.timeout or CALL
-        with Tail() as tail:
-            try:
-                with trio.fail_after(limit):
-                    await trio.to_thread.run_sync(module_loading.load, full, parameters, abandon_on_cancel=True)
-            except trio.TooSlowError:
-                return OcelotError(f'cannot load the module "{full}": its init did not return within {limit:g}s')
-            except OcelotError as error:
-                return error
-            except OSError as error:
-                return module_loading.explain(full, error, tail.lines(limit=8), place.dep_text)
-        log.debug(f"loaded {full}{' with ' + parameters if parameters else ''}")
-        return None
+        failures: list[tuple[str, OcelotError]] = []
+        while jobs:
+            progress = module_loading.Progress()
+            load_all = partial(module_loading.load_all, jobs, progress, self.load, place.dep_text)
+            if await _finishes(load_all, progress, limit):
+                return failures + progress.failures
+            stuck = jobs[progress.done]
+            error = OcelotError(f'cannot load the module "{stuck.file}": its init did not return within {limit:g}s')
+            failures += [*progress.failures, (stuck.path, error)]
+            jobs = jobs[progress.done + 1 :]
+        return failures
 
     def _parameters(self, resolution: Resolution, machine: Machine) -> dict[str, str]:
         """Parameters by module name: the file's, then those of the kernel command line, which the kernel lets win."""
@@ -232,7 +232,10 @@ class LoadModules:
 
 @dataclass(frozen=True)
 class SetModprobe:
-    """Tell the kernel a modprobe that exists, or that there is none: it would run a missing program at each request."""
+    """Tell the kernel a modprobe that exists, or that there is none: it would run a missing program at each request.
+
+    Once on the initramfs, and again after the switch, when another root answers.
+    """
 
     name: str = "modprobe"
     on_failure: OnFailure = OnFailure.WARN
@@ -254,6 +257,28 @@ class SetModprobe:
         except OSError as error:
             if error.errno != errno.ENOENT:  # a kernel without loadable modules
                 raise
+
+
+async def _finishes(work: Callable[[], None], progress: module_loading.Progress, limit: float) -> bool:
+    """Run ``work`` in a thread, which is left behind, and told so, when ``progress`` stands still for ``limit`` seconds."""
+
+    async def watch(scope: trio.CancelScope) -> None:
+        seen = -1
+        while progress.done != seen:
+            seen = progress.done
+            await trio.sleep(limit)
+        scope.cancel()
+
+    finished = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, nursery.cancel_scope)
+        try:
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+            finished = True
+        finally:
+            progress.abandoned = True
+        nursery.cancel_scope.cancel()
+    return finished
 
 
 def _read(path: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -31,6 +32,8 @@ MODULES = {
 }
 """Where Linux keeps the drivers of file systems that are often modules."""
 
+_CHARSET = re.compile(r"(?:codepage|IO charset) (\S+) not found")
+
 _NINE_P_TAGS = "/sys/bus/virtio/drivers/9pnet_virtio"
 _VIRTIOFS_TAGS = "/sys/fs/virtiofs"
 _VIRTIO_DEVICES = "/sys/bus/virtio/devices"
@@ -51,6 +54,9 @@ class MountCall(Protocol):
 def explain(call: MountCall, error: OSError, kernel_lines: Sequence[str] = ()) -> OcelotError:
     """The failure of ``call`` in words, with a hint and with what the kernel logged meanwhile."""
     cause, hint = _cause(call, error)
+    charset = next((found.group(1) for line in kernel_lines if (found := _CHARSET.search(line))), None)
+    if charset is not None:
+        hint = f"add kernel/fs/nls/nls_{charset.replace('-', '_')}.ko to preSwitch.modules.names"
     return OcelotError(_with_kernel(f"{_subject(call)}: {cause}", kernel_lines), hint=hint)
 
 
@@ -83,7 +89,7 @@ def _subject(call: MountCall) -> str:
 
 
 def _with_kernel(text: str, lines: Sequence[str]) -> str:
-    return f"{text}; the kernel says: {' | '.join(lines)}" if lines else text
+    return f"{text}; the kernel says: {' | '.join(dict.fromkeys(lines))}" if lines else text
 
 
 def _cause(call: MountCall, error: OSError) -> tuple[str, str]:
@@ -140,7 +146,7 @@ def _wrong_tag(call: MountCall, tags: Iterable[str] | None) -> tuple[str, str] |
             "give the virtual machine such a device, and load its bus (virtio_pci or virtio_mmio)",
         )
     if tags is None:
-        count = "" if machine is None else f"; the machine has {machine} {call.fstype} device(s)"
+        count = "" if machine is None else f"; the machine has {machine} {call.fstype} device{'s' * (machine > 1)}"
         return f'no device has the tag "{call.source}"{count}', "check the tag in the virtual machine's command line"
     present = sorted(tags)
     if call.source in present:

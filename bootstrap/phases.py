@@ -16,7 +16,7 @@ import trio
 from bootstrap import hooks, mounts, network, resolver, switch_root, symlinks, sysctl, tmpfiles, trial
 from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
-from bootstrap.modules import plan_modules
+from bootstrap.modules import SetModprobe, plan_modules
 from bootstrap.steps import SYSROOT, Machine, Step
 from bootstrap.switch_root import MACHINE, Guards
 from bootstrap.timeline import Timeline
@@ -137,7 +137,7 @@ def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> Planne
         (
             Group("check", (switch_root.Check(guards),)),
             Group("rootFileSystem", trial.plan_root(root, mounts.plan_root(root, SYSROOT, resolve=resolver.resolve))),
-            Group("switch", (switch,)),
+            Group("switch", (switch, SetModprobe())),
         ),
     )
 
