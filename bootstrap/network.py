@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import trio
 
 from bootstrap import rtnetlink
+from bootstrap.resolver import RESOLV_CONF
 from bootstrap.rtnetlink import Link, Netlink
 from bootstrap.steps import Machine, Step
 from ocelot.config.structs import OnFailure
@@ -146,7 +147,6 @@ class StaticAddress:
         if wanted.hostname and self.set_hostname:
             socket.sethostname(wanted.hostname)
         if wanted.dns:
-            machine.nameservers = wanted.dns
             _write_resolv_conf(wanted.dns)
 
 
@@ -208,18 +208,18 @@ async def _await_carrier(netlink: Netlink, link: Link, machine: Machine) -> None
 
 
 def _write_resolv_conf(servers: tuple[str, ...]) -> None:
-    """For the programs of hooks; a file that is there already knows better."""
-    os.makedirs("/etc", exist_ok=True)
-    try:
-        fd = os.open("/etc/resolv.conf", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except (FileExistsError, PermissionError):
-        return
-    except OSError as error:
-        if error.errno == errno.EROFS:
-            return
-        raise
-    with open(fd, "w", encoding="ascii") as file:
-        file.writelines(f"nameserver {server}\n" for server in servers)
+    """For ourselves and the programs of hooks. A file in /etc that is there already knows better."""
+    text = "".join(f"nameserver {server}\n" for server in servers).encode()
+    for path, flags in ((RESOLV_CONF, os.O_TRUNC), ("/etc/resolv.conf", os.O_EXCL)):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o644)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.EROFS, errno.EACCES):
+                raise
+            continue
+        os.write(fd, text)
+        os.close(fd)
 
 
 def _prefix(netmask: str, client: str, text: str) -> int:

@@ -17,6 +17,8 @@ import trio
 from ocelot.errors import OcelotError
 
 PORT = 53
+RESOLV_CONF = "/run/ocelot/resolv.conf"
+"""The name servers that ``ip=`` gave. It outlives the switch of the root; a file system may link to it."""
 TRY_WITHIN = 2.0
 TRIES = 3
 
@@ -47,20 +49,17 @@ def is_numeric(name: str) -> bool:
     return False
 
 
-async def resolve(name: str, *, nameservers: Sequence[str] = (), root: str = "") -> str:
-    """The numeric address of ``name``. ``nameservers`` are asked when the file system at ``root`` names none.
-
-    Raises OcelotError that says who was asked.
-    """
-    if is_numeric(name):
-        return name
-    return await look_up(name, sources(root, nameservers))
+async def resolve(name: str) -> str:
+    """The numeric address of ``name``. Raises OcelotError that says who was asked."""
+    return name if is_numeric(name) else await look_up(name, sources())
 
 
-def sources(root: str = "", nameservers: Sequence[str] = ()) -> Sources:
-    """What /etc/hosts and /etc/resolv.conf below ``root`` say, with ``nameservers`` where the latter names none."""
+def sources(root: str = "") -> Sources:
+    """What /etc/hosts and /etc/resolv.conf below ``root`` say; the name servers of ``ip=`` where the latter has none."""
     servers, search = parse_resolv_conf(_text(f"{root}/etc/resolv.conf"))
-    return Sources(_text(f"{root}/etc/hosts"), servers or tuple(nameservers), search)
+    if not servers:
+        servers, _ = parse_resolv_conf(_text(root + RESOLV_CONF))
+    return Sources(_text(f"{root}/etc/hosts"), servers, search)
 
 
 async def look_up(name: str, where: Sources) -> str:

@@ -75,7 +75,6 @@ class Machine:
     ``trial`` marks ``ocelot bootstrap try``: what is not namespaced is shown, not done (see ``may``).
     ``environment`` collects the phases' environment maps; later steps and processes get it.
     ``load_file_system`` is called with a file system's type before it is mounted: the initramfs may carry its modules.
-    ``nameservers`` are those that the network set-up was told; /etc/resolv.conf goes before them.
     ``warn`` takes a line for the operator; ``info`` likewise.
     """
 
@@ -87,7 +86,6 @@ class Machine:
     trial: bool = False
     environment: MutableMapping[str, str] = field(default_factory=dict)
     initramfs_modules: str = "/lib/modules"
-    nameservers: tuple[str, ...] = ()
     load_file_system: Callable[[str], Awaitable[None]] = _nothing
 
     def path(self, name: str) -> str:

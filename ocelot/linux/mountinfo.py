@@ -108,7 +108,7 @@ def _parse_line(line: str) -> MountInfo:
             propagation=tuple(fields[6:dash]),
             fstype=_unescape(fields[dash + 1]),
             source=_unescape(fields[dash + 2]),
-            super_options=tuple(fields[dash + 3].split(",")),
+            super_options=tuple(_unescape(option) for option in fields[dash + 3].split(",")),
         )
     except (ValueError, IndexError):
         raise ValueError(f"malformed mountinfo line: {line!r}") from None
