@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bootstrap.module_order import module_name, parse_dep
-from ocelot import log
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
 from ocelot.linux.kmsg import Tail
@@ -40,6 +39,7 @@ class Progress:
 
     done: int = 0
     abandoned: bool = False
+    loaded: list[Job] = field(default_factory=list)
     failures: list[tuple[str, OcelotError]] = field(default_factory=list)
 
 
@@ -52,7 +52,7 @@ def load_all(
             try:
                 if not is_loaded(module_name(job.path)):
                     load(job.file, job.parameters)
-                    log.debug(f"loaded {job.file}{' with ' + job.parameters if job.parameters else ''}")
+                    progress.loaded.append(job)
             except OcelotError as error:
                 failure: OcelotError | None = error
             except OSError as error:

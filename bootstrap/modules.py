@@ -187,7 +187,10 @@ class LoadModules:
         while jobs:
             progress = module_loading.Progress()
             load_all = partial(module_loading.load_all, jobs, progress, self.load, place.dep_text)
-            if await _finishes(load_all, progress, limit):
+            finished = await _finishes(load_all, progress, limit)
+            for job in progress.loaded:
+                log.debug(f"loaded {job.file}{' with ' + job.parameters if job.parameters else ''}")
+            if finished:
                 return failures + progress.failures
             stuck = jobs[progress.done]
             error = OcelotError(f'cannot load the module "{stuck.file}": its init did not return within {limit:g}s')

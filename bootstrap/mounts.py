@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
-from bootstrap import devices, mount_errors, overlay
+from bootstrap import devices, loop, mount_errors, overlay
 from bootstrap import mount_options as opts
 from bootstrap.mount_options import Options
 from bootstrap.steps import SYSROOT, Machine, Step
@@ -204,12 +204,20 @@ class MountStep:
         wait = WAIT if self.mount.timeout is None else self.mount.timeout
         call = await self._prepare(machine, target, wait)
         await machine.load_file_system(call.fstype)
+        image = -1
         try:
+            if isinstance(self.mount, DeviceMount) and await _in_thread(loop.is_image, call.source):
+                read_only = bool(call.options.flags & syscalls.MS_RDONLY)
+                device, image = await _in_thread(loop.attach, call.source, read_only=read_only)
+                call = replace(call, source=device)
             return await _attempt(call, machine, self._patience(wait), self.mount.timeout or CALL)
         except trio.TooSlowError:
             raise mount_errors.too_slow(call, self.mount.timeout or CALL, tail.lines()) from None
         except OSError as error:
             raise mount_errors.explain(call, error, tail.lines()) from error
+        finally:
+            if image >= 0:
+                os.close(image)
 
     async def _prepare(self, machine: Machine, target: str, wait: float) -> Call:
         mount = self.mount
@@ -217,7 +225,7 @@ class MountStep:
         call = Call(source_of(mount), target, fstype_of(mount), options)
         match mount:
             case DeviceMount():
-                device = await devices.wait_for(mount.device, wait)
+                device = await devices.wait_for(_placed_device(mount.device, machine), wait)
                 fstype = mount.fstype
                 if fstype is None:
                     fstype = await _in_thread(devices.detect, device)
@@ -289,6 +297,11 @@ def _options(mount: Mount, place: Callable[[str], str] = str) -> Options:
             return replace(options, flags=options.flags | syscalls.MS_BIND)
         case _:
             return opts.of_mount(mount)
+
+
+def _placed_device(device: str, machine: Machine) -> str:
+    """An image lies on the file system that the configuration speaks of; devices and identities are the machine's."""
+    return machine.path(device) if device.startswith("/") and not device.startswith("/dev/") else device
 
 
 async def address_of(server: str, resolve: Resolver | None) -> str:

@@ -329,6 +329,24 @@ async def mounted_by_label(here: Path, to: Machine) -> None:
     assert (here / "disk/marker").is_dir()
 
 
+def test_an_image_file_is_mounted_through_a_loop_device_that_goes_with_it(tmp_path: Path) -> None:
+    inside(mounted_image, str(make(tmp_path, "ext4")))
+
+
+async def mounted_image(here: Path, to: Machine) -> None:
+    await do(to, DeviceMount(device=sys.argv[2], target=f"{here}/disk"))
+    device = at(here / "disk").source
+    backing = Path(f"/sys/class/block/{os.path.basename(device)}/loop/backing_file")
+    assert backing.read_text().strip() == sys.argv[2]
+    assert (here / "disk/marker").is_dir()
+    syscalls.umount2(f"{here}/disk")
+    with trio.fail_after(10):
+        while backing.exists():
+            await trio.sleep(0.01)
+    await do(to, DeviceMount(device=sys.argv[2], target=f"{here}/disk", read_only=True))
+    assert at(here / "disk").read_only
+
+
 def test_a_write_protected_device_is_mounted_read_only_with_a_warning(tmp_path: Path) -> None:
     with loop(make(tmp_path, "ext4"), "--read-only") as device:
         inside(write_protected, device)
