@@ -6,6 +6,7 @@ ends, so do we, with its status: 128 + n after signal n.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -67,13 +68,15 @@ async def _entry(command: tuple[str, ...], group: bool, successes: frozenset[int
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(reaper.run)
-        with trio.open_signal_receiver(*FORWARDED) as received:
+        # A signal that was ignored when we were started (nohup) stays so, for the program too
+        caught = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+        with trio.open_signal_receiver(*caught) as received:
             try:
                 child = reaper.spawn(spec)
             except SpawnError as error:
                 log.error(str(error))
                 nursery.cancel_scope.cancel()
-                return 127 if error.errno in (2, 20) else 126
+                return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
             child.kill_group = False  # as tini: what it leaves behind is ended by the end of the container
             nursery.start_soon(_forward, received, child, group)
             status = await child.wait()

@@ -6,7 +6,7 @@ copies the page tables of the whole interpreter (1-2 ms). What remains is what `
 child on vfork(2), or on fork(2) when Python code has to run in it, and reports the errno over a close-on-exec pipe.
 
 The plain path is vfork: the calling thread stands still until the child has called execve(2). All descriptors of ocelot are
-close-on-exec, so nothing has to be closed in the child (closing a thousand one by one costs more than the spawn).
+close-on-exec (those it was given too, see ``linux.inherited``), so nothing has to be closed in the child (closing a thousand one by one costs more than the spawn).
 The fork path is for children that need more: a controlling terminal, or limits without touching our own.
 
 The only module that starts processes.
@@ -188,7 +188,10 @@ def _in_child(spec: SpawnSpec, report: int) -> Callable[[], None] | None:
 
 def _lower_limit(number: int, pair: tuple[int, int]) -> None:
     if resource.getrlimit(number) != pair:
-        resource.setrlimit(number, pair)
+        try:
+            resource.setrlimit(number, pair)
+        except ValueError as error:  # what the resource module makes of EPERM
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
 
 def _take_terminal() -> None:

@@ -9,7 +9,10 @@ import os
 import resource
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from ocelot.linux.syscalls import CLOSE_RANGE_CLOEXEC, close_range
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = "/run/ocelot/bin"
@@ -53,3 +56,17 @@ def raise_own_limits() -> None:
     """Raise our own soft descriptor limit to the hard one: a supervisor of a thousand processes holds many pipes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_descriptors() -> None:
+    """Mark every descriptor from 3 on close-on-exec: what our starter left open is not meant for our children.
+
+    Call this once at the start. Descriptors that are opened later are close-on-exec anyway (PEP 446).
+    """
+    try:
+        close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+    except OSError:  # before Linux 5.11
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2:
+                with suppress(OSError):
+                    os.set_inheritable(int(name), False)

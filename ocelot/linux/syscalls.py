@@ -54,6 +54,9 @@ PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 
+# close_range(2)
+CLOSE_RANGE_CLOEXEC = 4
+
 # unshare(2), setns(2)
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -150,6 +153,12 @@ def init_module(image: bytes, parameters: str = "") -> None:
     """init_module(2), for a module that had to be decompressed here."""
     number = _INIT_MODULE[os.uname().machine]
     _check(_libc.syscall(ctypes.c_long(number), image, ctypes.c_ulong(len(image)), os.fsencode(parameters)))
+
+
+def close_range(first: int, last: int, flags: int = 0) -> None:
+    """close_range(2), Linux 5.9; CLOSE_RANGE_CLOEXEC Linux 5.11."""
+    number = ctypes.c_long(436)  # the same on every architecture
+    _check(_libc.syscall(number, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(flags)))
 
 
 def swapoff(path: str) -> None:

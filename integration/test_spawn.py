@@ -1,0 +1,221 @@
+"""What a child finds when it starts, on both paths, and what is said when it cannot."""
+
+import errno
+import glob
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from integration.scenarios import in_namespace
+from ocelot.errors import SpawnError
+from ocelot.linux.inherited import Inherited, keep_descriptors
+from supervisor.spawn import ChildFailed, SpawnSpec, spawn
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+REPORT = """
+import json, os, resource, signal, sys
+print(json.dumps({
+    "fds": sorted(int(n) for n in os.listdir("/proc/self/fd"))[:-1],
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "sid": os.getsid(0) == os.getpid(),
+    "pgid": os.getpgid(0) == os.getpid(),
+    "cwd": os.getcwd(),
+    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "environment": dict(os.environ),
+    "status": {k: v.strip() for k, v in (line.split(":", 1) for line in open("/proc/self/status")) if k.startswith("Sig")},
+}))
+"""
+
+
+def run(argv, *, environment=None, **kwargs):
+    """Spawn, wait, and return the status and what was written."""
+    reader, writer = os.pipe()
+    try:
+        pid = spawn(
+            SpawnSpec(
+                argv=tuple(argv),
+                environment={"PATH": "/bin:/usr/bin"} if environment is None else environment,
+                stdout=writer,
+                stderr=writer,
+                **kwargs,
+            )
+        )
+    finally:
+        os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        output = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode()
+
+
+def report(**kwargs):
+    status, text = run([sys.executable, "-S", "-c", REPORT], **kwargs)
+    assert status == 0, text
+    return json.loads(text)
+
+
+@pytest.fixture(params=["vfork", "fork"])
+def path(request):
+    """What makes spawn take the plain path, or the other one."""
+    if request.param == "vfork":
+        return {}
+    return {"isolated_limits": True, "limits": {resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)}}
+
+
+def test_a_child_gets_a_session_an_empty_input_and_nothing_else_of_ours(path):
+    keep_open = os.open("/", os.O_RDONLY)
+    os.set_inheritable(keep_open, True)
+    keep_descriptors()
+    found = report(**path, working_directory="/usr")
+    os.close(keep_open)
+    assert found["fds"] == [0, 1, 2]
+    assert (found["stdin"], found["sid"], found["pgid"], found["cwd"]) == ("/dev/null", True, True, "/usr")
+    assert found["environment"]["PATH"] == "/bin:/usr/bin"
+
+
+def test_a_group_without_a_session(path):
+    found = report(**path, session=False, group=True)
+    assert (found["sid"], found["pgid"]) == (False, True)
+
+
+def test_signals_are_as_they_were_given_to_us(path):
+    """The child is a shell: an interpreter would ignore SIGPIPE again by itself."""
+    status, text = run(["grep", "^Sig[BIC]", "/proc/self/status"], **path)
+    assert status == 0
+    values = {line.split(":")[0]: int(line.split()[1], 16) for line in text.splitlines()}
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN  # ours
+    assert (values["SigIgn"], values["SigBlk"]) == (0, 0)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_child_gets_the_original_limit_and_ours_stays(isolated):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = {resource.RLIMIT_NOFILE: (77, before[1])}
+    assert report(limits=limits, isolated_limits=isolated)["nofile"] == [77, before[1]]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_python_variables_of_ours_do_not_reach_a_child(monkeypatch):
+    monkeypatch.setenv("PYTHONSTARTUP", "x")
+    environment = Inherited.capture().child_environment()
+    assert not [name for name in environment if name.startswith("PYTHON")]
+    assert environment["PATH"].endswith(":/run/ocelot/bin")
+
+
+def test_bare_names_are_looked_up_on_the_childs_path(tmp_path):
+    for folder, code in (("a", 3), ("b", 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "prog").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / folder / "prog").chmod(0o755)
+    path = f"{tmp_path}/none:{tmp_path}/b:{tmp_path}/a"
+    assert run(["prog"], environment={"PATH": path})[0] == 4
+    (tmp_path / "b" / "prog").chmod(0o644)
+    assert run(["prog"], environment={"PATH": path})[0] == 3
+    assert run(["./prog"], environment={"PATH": "/nowhere"}, working_directory=str(tmp_path / "a"))[0] == 3
+
+
+def refused(argv, **kwargs):
+    with pytest.raises(SpawnError) as caught:
+        run(argv, **kwargs)
+    if isinstance(caught.value, ChildFailed):
+        os.waitpid(caught.value.pid, 0)
+    return caught.value
+
+
+def test_refusals_say_why(path, tmp_path):
+    assert refused(["/nowhere"], **path).errno == errno.ENOENT
+    assert "not found on its PATH" in str(refused(["nowhere"], **path))
+    assert refused(["/bin/true"], working_directory="/nowhere", **path).step == "chdir"
+    file = tmp_path / "file"
+    file.write_text("echo no first line\n")
+    assert "is not executable" in str(refused([str(file)], **path))
+    file.chmod(0o755)
+    assert refused([str(file)], **path).errno == errno.ENOEXEC
+    assert "remove the NUL byte" in str(refused(["/bin/true", "a\0b"], **path))
+
+
+@pytest.mark.root
+def test_a_step_that_fails_in_the_child_is_named():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    error = refused(["/bin/true"], isolated_limits=True, limits={resource.RLIMIT_NOFILE: (hard, 1 << 40)})
+    assert (error.step, error.errno) == ("setrlimit", errno.EPERM)
+
+
+@pytest.mark.root
+def test_a_noexec_mount_is_named():
+    script = (
+        "mount -t tmpfs -o noexec tmpfs /mnt && cp /bin/true /mnt/prog && exec "
+        f"{sys.executable} -c 'from supervisor.spawn import *; spawn(SpawnSpec(argv=(\"/mnt/prog\",), environment={{}}))'"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=30, cwd=HERE)
+    assert "is on a file system that is mounted noexec (remove noExec from its mount)" in done.stderr
+
+
+@pytest.mark.root
+def test_failed_starts_leave_nothing_behind():
+    result = in_namespace("failures")
+    assert [message[:2] for message in result["messages"]] == [
+        ["exec", errno.ENOENT],
+        ["exec", errno.EACCES],
+        ["chdir", errno.ENOENT],
+        ["open /dev/nowhere", errno.ENOENT],
+        ["controlling terminal", errno.ENOTTY],
+        ["exec", errno.E2BIG],
+    ]
+    assert (result["descriptors"], result["zombies"], result["orphans"]) == (0, 0, 0)
+
+
+def interpreters():
+    """The other Pythons of this machine, by version."""
+    found = {}
+    for minor in (11, 12, 13, 14):
+        name = f"python3.{minor}"
+        root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+        candidates = [*sorted(glob.glob(f"{root}/versions/3.{minor}.*/bin/{name}")), shutil.which(name)]
+        found[f"3.{minor}"] = next((c for c in candidates if c and "shims" not in c), None)
+    return found
+
+
+@pytest.mark.parametrize(("version", "python"), list(interpreters().items()))
+def test_both_paths_work_with_every_supported_python(version, python):
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    script = """
+import os, resource, threading, time
+from supervisor.spawn import *
+threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+for more in ({}, {"isolated_limits": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}):
+    pid = spawn(SpawnSpec(argv=("sh", "-c", "exit $(ulimit -n | cut -c1-2)"), environment={"PATH": "/bin"}, **more))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    try:
+        spawn(SpawnSpec(argv=("true",), environment={"PATH": "/bin"}, working_directory="/nowhere", **more))
+    except ChildFailed as error:
+        os.waitpid(error.pid, 0)
+        print(error.step, error.errno)
+os._exit(0)
+"""
+    done = subprocess.run([python, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE)
+    assert done.stdout.splitlines()[1:] == ["chdir 2", "50", "chdir 2"], done.stderr
+
+
+def test_what_both_paths_cost():
+    def median(**kwargs):
+        figures = []
+        for _ in range(30):
+            began = time.perf_counter()
+            pid = spawn(SpawnSpec(argv=("/bin/true",), environment={}, **kwargs))
+            figures.append(time.perf_counter() - began)
+            os.waitpid(pid, 0)
+        return sorted(figures)[15] * 1000
+
+    plain = median()
+    forked = median(isolated_limits=True, limits={resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)})
+    print(f"spawn: {plain:.2f}ms on vfork, {forked:.2f}ms on fork")
+    assert plain < forked
