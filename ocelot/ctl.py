@@ -156,7 +156,7 @@ def _add_boot(command: argparse.ArgumentParser) -> None:
 
 
 def _add_help(command: argparse.ArgumentParser) -> None:
-    command.add_argument("topic", nargs="?", metavar="COMMAND", choices=(*_COMMANDS, None))
+    command.add_argument("topic", nargs="?", metavar="COMMAND", choices=tuple(_COMMANDS))
     command.set_defaults(run=_help)
 
 

@@ -1,0 +1,237 @@
+"""A client of the control socket for programs, under trio or asyncio (through anyio).
+
+::
+
+    from ocelot.client import Client
+
+    client = Client("/run/ocelot/control.sock")
+    status = await client.status()
+    await client.restart("web", "worker-*")
+    async with client.follow("web") as lines:
+        async for line in lines:
+            print(line.text)
+
+Every method makes a connection of its own, so one client may be used by many tasks. Whatever fails raises
+:class:`ocelot.errors.ControlError`: ``kind`` is the stable word for it, ``status`` the HTTP status, 0 if nobody answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+import h11
+import msgspec
+
+from ocelot.errors import ControlError, describe
+from ocelot.states import PowerVerb
+from ocelot.wire import protocol
+from ocelot.wire.client import DEFAULT_SOCKET, quote
+from ocelot.wire.protocol import (
+    API,
+    ActionReply,
+    BootTimeline,
+    Health,
+    LogLine,
+    PowerReply,
+    ProcessStatus,
+    Status,
+    Version,
+)
+
+Reply = TypeVar("Reply")
+
+WAIT = 90.0
+"""Seconds that start, stop and restart wait by default for their effect."""
+
+
+class Client:
+    """Talks to the ocelot at ``path``. ``timeout``: seconds that an answer may take, beyond what was asked to wait."""
+
+    def __init__(self, path: str = DEFAULT_SOCKET, *, timeout: float = 30.0) -> None:
+        self.path = path
+        self.timeout = timeout
+
+    # -- looking
+
+    async def status(self, *names: str) -> Status:
+        """The machine and its processes, or those that ``names`` (names and glob patterns) stand for."""
+        return await self._call(Status, "GET", f"{API}/status" + _query(names))
+
+    async def process(self, name: str) -> ProcessStatus:
+        return await self._call(ProcessStatus, "GET", f"{API}/processes/{quote(name)}")
+
+    async def boot(self) -> BootTimeline:
+        return await self._call(BootTimeline, "GET", f"{API}/boot")
+
+    async def version(self) -> Version:
+        return await self._call(Version, "GET", f"{API}/version")
+
+    async def health(self) -> Health:
+        """Whether all is well; a failed process is an answer here, not an error."""
+        return await self._call(Health, "GET", f"{API}/health", accepted=(503,))
+
+    async def metrics(self) -> str:
+        """The figures in Prometheus' text format."""
+        return (await self._read("GET", "/metrics", accept="text/plain")).decode()
+
+    # -- acting
+
+    async def start(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
+        """Start processes. ``wait``: return when they are ready, or after ``timeout`` seconds: see the reply's fields."""
+        return await self._act("start", names, wait=wait, timeout=timeout)
+
+    async def stop(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
+        return await self._act("stop", names, wait=wait, timeout=timeout)
+
+    async def restart(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
+        return await self._act("restart", names, wait=wait, timeout=timeout)
+
+    async def signal(self, signal: str | int, *names: str) -> ActionReply:
+        """Send ``signal`` (SIGHUP, HUP or 1) to processes that run."""
+        return await self._act("signal", names, wait=False, timeout=0.0, signal=signal)
+
+    async def power(self, verb: PowerVerb) -> PowerReply:
+        """End the machine; returns when it has begun to go down."""
+        return await self._call(PowerReply, "POST", f"{API}/power/{verb.value}")
+
+    # -- logs
+
+    async def logs(self, *names: str, n: int | None = None, since: float | None = None) -> list[LogLine]:
+        """The last ``n`` lines, those since ``since`` (epoch seconds), or all that is kept; of all processes, or some."""
+        body = await self._read("GET", f"{API}/logs" + _query(names, n=n, since=since))
+        return [msgspec.json.decode(line, type=LogLine) for line in body.splitlines()]
+
+    def follow(
+        self, *names: str, n: int | None = 0, since: float | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
+        """The last ``n`` lines, and then new ones until the block is left or ocelot goes down."""
+        return self._follow(f"{API}/logs" + _query(names, n=n, since=since, follow="true"))
+
+    @asynccontextmanager
+    async def _follow(self, target: str) -> AsyncGenerator[AsyncIterator[LogLine], None]:
+        async with await self._connect() as stream:
+            exchange = _Exchange(stream)
+            with anyio.fail_after(self.timeout):
+                head = await exchange.ask("GET", target, b"", "application/x-ndjson")
+                if head.status_code != 200:
+                    raise _problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
+            async with aclosing(_lines(exchange)) as lines:
+                yield lines
+
+    # -- inside
+
+    async def _act(
+        self, verb: str, names: Sequence[str], *, wait: bool, timeout: float, signal: str | int | None = None
+    ) -> ActionReply:
+        request = protocol.ActionRequest(names=list(names), wait=wait, timeout=timeout, signal=signal)
+        body = msgspec.json.encode(request)
+        return await self._call(ActionReply, "POST", f"{API}/processes/{verb}", body, longer=timeout if wait else 0.0)
+
+    async def _call(
+        self,
+        kind: type[Reply],
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        longer: float = 0.0,
+        accepted: tuple[int, ...] = (),
+    ) -> Reply:
+        return msgspec.json.decode(await self._read(method, target, body, longer=longer, accepted=accepted), type=kind)
+
+    async def _read(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        accept: str = "application/json",
+        longer: float = 0.0,
+        accepted: tuple[int, ...] = (),
+    ) -> bytes:
+        try:
+            with anyio.fail_after(self.timeout + longer):
+                async with await self._connect() as stream:
+                    exchange = _Exchange(stream)
+                    head = await exchange.ask(method, target, body, accept)
+                    content = b"".join([piece async for piece in exchange.body()])
+        except TimeoutError:
+            raise ControlError(f'cannot get an answer from "{self.path}": it takes too long', kind="timeout") from None
+        if head.status_code >= 400 and head.status_code not in accepted:
+            raise _problem(head.status_code, content)
+        return content
+
+    async def _connect(self) -> anyio.abc.ByteStream:
+        try:
+            return await anyio.connect_unix(self.path)
+        except OSError as error:
+            raise ControlError(f'cannot reach ocelot at "{self.path}": {describe(error)}', kind="unreachable") from None
+
+
+class _Exchange:
+    """One request on one connection."""
+
+    def __init__(self, stream: anyio.abc.ByteStream) -> None:
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT)
+
+    async def ask(self, method: str, target: str, body: bytes, accept: str) -> h11.Response:
+        """Send the request and read the head of the answer. Raises ControlError."""
+        headers = [("Host", "ocelot"), ("Accept", accept), ("Connection", "close")]
+        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
+        data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
+        if body:
+            data += self._http.send(h11.Data(data=body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it may have answered before it closed
+            await self._stream.send(data)
+        event = await self._event()
+        if not isinstance(event, h11.Response):
+            raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
+        return event
+
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        """The pieces of the body as they come. Raises ControlError if the connection ends before the body does."""
+        while not isinstance(event := await self._event(), h11.EndOfMessage):
+            if not isinstance(event, h11.Data):
+                raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
+            yield bytes(event.data)
+
+    async def _event(self) -> Any:
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                try:
+                    data = await self._stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    data = b""
+                self._http.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise ControlError(f"cannot read the answer: {error}", kind="unreachable") from None
+        return event
+
+
+async def _lines(exchange: _Exchange) -> AsyncGenerator[LogLine, None]:
+    rest = b""
+    async with aclosing(exchange.body()) as body:
+        async for piece in body:
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                yield msgspec.json.decode(line, type=LogLine)
+
+
+def _problem(status: int, body: bytes) -> ControlError:
+    try:
+        told = msgspec.json.decode(body, type=protocol.Problem)
+    except msgspec.DecodeError:
+        return ControlError(f"cannot get an answer: HTTP status {status}", status=status)
+    return ControlError(told.message, hint=told.hint, status=status, kind=told.kind)
+
+
+def _query(names: Sequence[str], **parameters: object) -> str:
+    given: Mapping[str, object] = {key: value for key, value in parameters.items() if value is not None}
+    pairs = [("name", name) for name in names] + [(key, str(value)) for key, value in given.items()]
+    return "?" + "&".join(f"{key}={quote(value)}" for key, value in pairs) if pairs else ""

@@ -1,0 +1,213 @@
+"""Shell completions for ``ocelot`` and ``ocelotctl``, generated from their argparse trees; process names are asked for live.
+
+shtab knows no way to complete from a running program in all three shells, so the scripts are made here: each holds the
+tree as data, and a few lines that walk the words typed so far down that tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SHELLS = ("bash", "zsh", "fish")
+
+_SIGNALS = "HUP INT QUIT KILL USR1 USR2 TERM CONT STOP WINCH"
+_NAMES, _FILES = "@names", "@files"
+_FILE_METAVARS = frozenset(("FILE", "PATH", "DIR", "SRC", "SRC[:DEST]"))
+
+
+@dataclass(frozen=True)
+class Option:
+    """``value``: what follows it: @names, @files, words to choose from, or None if nothing does."""
+
+    strings: tuple[str, ...]
+    value: str | None
+    help: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """``path`` are the words that lead here, without the program's name. ``positional`` is as ``Option.value``."""
+
+    path: str
+    help: str
+    commands: tuple[tuple[str, str], ...]
+    options: tuple[Option, ...]
+    positional: str
+
+
+def script(shell: str) -> str:
+    """What to source in ``shell`` (bash, zsh or fish) to complete both programs."""
+    from ocelot import cli, ctl
+
+    write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
+    return "".join(
+        write(program, tuple(_walk(parser, "")))
+        for program, parser in (("ocelot", cli.parser()), ("ocelotctl", ctl.parser()))
+    )
+
+
+def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterator[Command]:
+    """The command at ``path`` and all below it."""
+    commands: list[tuple[str, str]] = []
+    below: list[Command] = []
+    options = []
+    positional = ""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, sub in action.choices.items():
+                commands.append((name, summaries.get(name, "")))
+                below += _walk(sub, f"{path} {name}".strip(), summaries.get(name, ""))
+        elif action.option_strings:
+            takes = _value(action) if action.nargs != 0 else None
+            options.append(Option(tuple(action.option_strings), takes, action.help or ""))
+        else:
+            positional = positional or _value(action)
+    yield Command(path, help, tuple(commands), tuple(options), positional)
+    yield from below
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return " ".join(str(choice) for choice in action.choices)
+    metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    if metavar == "NAME":
+        return _NAMES
+    if metavar == "SIGNAL":
+        return _SIGNALS
+    return _FILES if metavar in _FILE_METAVARS or action.nargs == argparse.REMAINDER else ""
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+# -- bash and zsh: the same walk, with other words for what they have typed and how they answer
+
+_WALK = """\
+    local at="" word value=""
+    for word in "${{typed[@]}}"; do
+        case "$at $word" in
+{steps}
+        esac
+    done
+    case "$at:$previous" in
+{values}
+    esac
+    if [ -z "$value" ]; then
+        case "$at" in
+{words}
+        esac
+    fi
+"""
+
+
+def _cases(commands: tuple[Command, ...]) -> str:
+    steps = []
+    values = []
+    words = []
+    for command in commands:
+        for name, _ in command.commands:
+            path = f"{command.path} {name}".strip()
+            steps.append(f"        {_quote(f'{command.path} {name}')}) at={_quote(path)} ;;")
+        for option in command.options:
+            if option.value:
+                names = "|".join(_quote(f"{command.path}:{string}") for string in option.strings)
+                values.append(f"        {names}) value={_quote(option.value)} ;;")
+        # A dash shows the options, anything else what may stand there
+        plain = " ".join([name for name, _ in command.commands]) or command.positional
+        dashes = " ".join(string for option in command.options for string in option.strings)
+        words.append(
+            f'            {_quote(command.path)}) case "$current" in -*) value={_quote(dashes)} ;; '
+            f"*) value={_quote(plain)} ;; esac ;;"
+        )
+    none = "        *) ;;"
+    return _WALK.format(
+        steps="\n".join(steps or [none]), values="\n".join(values or [none]), words="\n".join(words or [none])
+    )
+
+
+def _bash(program: str, commands: tuple[Command, ...]) -> str:
+    return f"""\
+# bash completion for {program}
+_{program}_complete() {{
+    local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
+    local -a typed=("${{COMP_WORDS[@]:1:COMP_CWORD-1}}")
+{_cases(commands)}\
+    case "$value" in
+        @names) value="$(ocelotctl __complete names "${{typed[@]}}" 2>/dev/null)" ;;
+        @files) COMPREPLY=($(compgen -f -- "$current")); compopt -o filenames 2>/dev/null; return ;;
+    esac
+    COMPREPLY=($(compgen -W "$value" -- "$current"))
+}}
+complete -F _{program}_complete {program}
+"""
+
+
+def _zsh(program: str, commands: tuple[Command, ...]) -> str:
+    return f"""\
+# zsh completion for {program}
+_{program}_complete() {{
+    local current="${{words[CURRENT]}}" previous="${{words[CURRENT-1]}}"
+    local -a typed=("${{(@)words[2,CURRENT-1]}}")
+{_cases(commands)}\
+    case "$value" in
+        @names) compadd -- ${{(f)"$(ocelotctl __complete names "${{typed[@]}}" 2>/dev/null)"}} ;;
+        @files) _files ;;
+        *) compadd -- ${{=value}} ;;
+    esac
+}}
+(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}
+compdef _{program}_complete {program}
+"""
+
+
+# -- fish
+
+
+def _fish(program: str, commands: tuple[Command, ...]) -> str:
+    lines = [
+        f"# fish completion for {program}",
+        f"function __{program}_at",
+        "    # Whether the words typed so far lead to exactly this command",
+        "    set -l at",
+        "    for word in (commandline -opc)[2..]",
+        '        switch "$at $word"',
+    ]
+    for command in commands:
+        for name, _ in command.commands:
+            path = f"{command.path} {name}".strip()
+            lines.append(f"            case {_quote(f'{command.path} {name}')}; set at {_quote(path)}")
+    lines += ["        end", "    end", '    test "$at" = "$argv[1]"', "end", f"complete -c {program} -f"]
+    for command in commands:
+        lines += _fish_command(program, command)
+    return "\n".join(lines) + "\n"
+
+
+def _fish_command(program: str, command: Command) -> Iterator[str]:
+    start = f"complete -c {program} -n {_fish_quote(f'__{program}_at {_fish_quote(command.path)}')}"
+    for name, help in command.commands:
+        yield f"{start} -a {_fish_quote(name)} -d {_fish_quote(help)}"
+    if command.positional:
+        yield start + _fish_value(command.positional)
+    for option in command.options:
+        line = start
+        for string in option.strings:
+            line += f" -l {string[2:]}" if string.startswith("--") else f" -s {string[1:]}"
+        if option.value is not None:
+            line += " -r" + _fish_value(option.value)
+        yield f"{line} -d {_fish_quote(option.help.replace('%%', '%'))}"
+
+
+def _fish_value(value: str) -> str:
+    if value == _NAMES:
+        return " -a '(ocelotctl __complete names (commandline -opc) 2>/dev/null)'"
+    if value == _FILES:
+        return " -F"
+    return f" -a {_fish_quote(value)}" if value else ""
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
