@@ -402,7 +402,8 @@ def _told(status: int, body: bytes) -> ControlError:
 def _print_json(value: object) -> None:
     import json
 
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    # Indented for eyes only: json's quick encoder cannot indent
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def _columns() -> int | None:
