@@ -121,9 +121,12 @@ KEYS: tuple[tuple[str, Planner], ...] = (
 """The order inside preSwitch and postSwitch."""
 
 
-def _pre_switch(config: Bootstrap, cmdline: Cmdline, _guards: Guards) -> PlannedPhase:
+def _pre_switch(config: Bootstrap, cmdline: Cmdline, guards: Guards) -> PlannedPhase:
     phase = config.pre_switch
-    return PlannedPhase("preSwitch", tuple(Group(key, make(config, phase, cmdline, True)) for key, make in KEYS))
+    # What would refuse the switch refuses here, before anything is changed.
+    check: tuple[Step, ...] = () if config.switch_root is None else (switch_root.Check(guards),)
+    groups = (Group(key, make(config, phase, cmdline, True)) for key, make in KEYS)
+    return PlannedPhase("preSwitch", (Group("check", check), *groups))
 
 
 def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> PlannedPhase:
@@ -135,7 +138,6 @@ def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> Planne
     return PlannedPhase(
         "switchRoot",
         (
-            Group("check", (switch_root.Check(guards),)),
             Group("rootFileSystem", trial.plan_root(root, mounts.plan_root(root, SYSROOT, resolve=resolver.resolve))),
             Group("switch", (switch, SetModprobe())),
         ),

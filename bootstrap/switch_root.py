@@ -71,7 +71,7 @@ def in_force(guards: Guards, machine: Machine) -> Guards:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Ask the guards before the new root is mounted, so that a run by mistake changes nothing."""
+    """Ask the guards before anything else is done, so that a run by mistake changes nothing."""
 
     guards: Guards = MACHINE
     name: str = "check"

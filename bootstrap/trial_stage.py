@@ -11,6 +11,7 @@ below the runtime's path, which moves along, and it is started anew from there t
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -106,7 +107,9 @@ def interpreter() -> Interpreter:
     executable = os.path.realpath(sys.executable)
     libraries = _loaded_libraries()
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [os.path.realpath(path) for path in (package, *sys.path) if path and os.path.isdir(path)]
+    # Not the folder that the command was called in, which python -m puts first: it may be anything, even /.
+    searched = [path for path in sys.path if path and path != os.getcwd()]
+    paths = [os.path.realpath(path) for path in (package, *searched) if os.path.isdir(path)]
     standard = os.path.dirname(os.path.realpath(os.__file__))
     home = os.path.dirname(os.path.dirname(standard))
     library_folders = list(dict.fromkeys(os.path.dirname(path) for path in libraries))
@@ -324,7 +327,16 @@ def _show_programs(programs: Sequence[tuple[str, int]], base: str) -> None:
 def _bind(fd: int, target: str) -> None:
     """Bind the folder behind ``fd``, read-only."""
     os.makedirs(target, exist_ok=True)
-    syscalls.mount(f"/proc/self/fd/{fd}", target, None, syscalls.MS_BIND)
+    try:
+        syscalls.mount(f"/proc/self/fd/{fd}", target, None, syscalls.MS_BIND)
+    except OSError as error:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        if error.errno != errno.EINVAL:
+            raise OSError(error.errno, error.strerror, path) from None
+        raise OcelotError(
+            f'cannot show "{path}" without what is mounted below it',
+            hint="a user namespace may not uncover folders: run it as root",
+        ) from error
     # In a user namespace the flags that the mount has already must be repeated: they are locked.
     kept = os.statvfs(target).f_flag & (syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     syscalls.mount(None, target, None, _READ_ONLY_BIND | kept)

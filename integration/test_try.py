@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,39 @@ def test_a_folder_that_is_none_is_refused(root: Path) -> None:
     done = subprocess.run(command(file, root / "etc/name"), capture_output=True, text=True, cwd=CHECKOUT, check=False)
     assert done.returncode == 1
     assert "is not a folder" in done.stderr
+
+
+def test_needs_no_root() -> None:
+    """In a user namespace, as a user to whom nothing here belongs."""
+    python = f"/usr/bin/python3.{sys.version_info.minor}"
+    if not os.access(python, os.X_OK) or shutil.which("setpriv") is None or BUSYBOX is None:
+        pytest.skip("needs a Python of this version that any user may run, setpriv and busybox")
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "root/bin").mkdir(parents=True)
+        shutil.copy(BUSYBOX, folder / "root/bin/busybox")
+        (folder / "root/bin/sh").symlink_to("busybox")
+        script = "echo as $(/bin/busybox id -u); exit 6"
+        (folder / "bootstrap.yaml").write_text(
+            f"{ROOT}postSwitch:\n  handoff: {{mode: exec, program: /bin/sh, arguments: [-c, '{script}']}}\n"
+        )
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        before = tree(folder)
+        environment = {
+            "PYTHONPATH": f"{CHECKOUT}:{packages}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": os.environ["PATH"],
+        }
+        probe = [*nobody, python, "-c", "import ocelot.pid1"]
+        if subprocess.run(probe, env=environment, cwd="/", check=False, capture_output=True).returncode != 0:
+            pytest.skip("another user cannot read this checkout")
+        words = [python, *command(folder / "bootstrap.yaml", folder / "root")[1:]]
+        done = subprocess.run(
+            [*nobody, *words], env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
+        assert tree(folder) == before
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "as 0" in done.stdout

@@ -243,8 +243,11 @@ def test_the_plan_reads_as_what_will_be_done() -> None:
     assert "[Retry for 30s, then Abort]" in text
 
 
-def test_the_guards_are_asked_before_the_new_root_is_mounted() -> None:
-    assert [group.key for group in plan(CONFIG).switch_root.groups] == ["check", "rootFileSystem", "switch"]
+def test_the_guards_are_asked_before_anything_is_done() -> None:
+    planned = plan(CONFIG)
+    assert steps_of(planned.pre_switch)[0].name == "check"
+    assert [group.key for group in planned.switch_root.groups] == ["rootFileSystem", "switch"]
+    assert "check" not in [step.name for step in all_steps(Bootstrap())]
 
 
 def test_without_switch_root_nothing_is_switched() -> None:
