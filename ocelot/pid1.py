@@ -100,6 +100,7 @@ def supervise(file: str, *, socket: str | None = None) -> Ending:
 
 def _run(life: Life) -> Ending:
     raise_own_limits()
+    _keep_descriptors()
     ending = trio.run(life.run)
     if ending.program is not None:
         try:
@@ -107,6 +108,15 @@ def _run(life: Life) -> Ending:
         except OcelotError as error:
             return trio.run(life.run_after, error)
     return ending
+
+
+def _keep_descriptors() -> None:
+    """What whoever started us left open beyond 0, 1 and 2 is not for the processes: close-on-exec, as all of ours."""
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2:
+                with suppress(OSError):
+                    os.set_inheritable(int(name), False)
 
 
 def _find_proc() -> bool:
@@ -326,7 +336,7 @@ class Life:
         )
         self.supervisor = supervisor
         async with trio.open_nursery() as nursery:
-            self._start_side("the control socket", self._serve_control)
+            await self._open_control()
             self._start_side("metrics", self._serve_metrics)
 
             async def finish() -> None:
@@ -343,15 +353,16 @@ class Life:
     async def _fail(self, error: Exception) -> Ending:
         """Say what went wrong, where, and what to do; then do what ``onFatal`` says."""
         self.phase = "failed"
-        where = error.phase if isinstance(error, BootError) and error.phase else "ocelot"
+        where = error.phase if isinstance(error, BootError) else ""
         message = error.message if isinstance(error, OcelotError) else describe(error)
         hint = error.hint if isinstance(error, OcelotError) else ""
-        log.error(f"{where}: {message}")
+        told = f"{where}: {message}" if where else message
+        log.error(told)
         if hint:
             log.error(f"hint: {hint}")
         if not isinstance(error, OcelotError | OSError):
             _log_traceback(error)
-        ending = Ending(1, f"{where}: {message}", verb=self._chosen_verb(), phase=where, hint=hint)
+        ending = Ending(1, told, verb=self._chosen_verb(), phase=where or self.kind, hint=hint)
         if self.who is not Identity.MACHINE:
             return ending
         policy = self.config.on_fatal
@@ -529,13 +540,30 @@ class Life:
 
         self._nursery.start_soon(guarded, name=name)
 
-    async def _serve_control(self) -> None:
+    async def _open_control(self) -> None:
+        """Open the control socket. A machine goes on without it; elsewhere another ocelot behind it is an error."""
         from supervisor.control import serve
 
         config = self.config.control
         if self.socket is not None:
             config = structs.Control(socket=self.socket, mode=config.mode, group=config.group, roles=config.roles)
-        await serve(self, config)
+        opened = False
+
+        async def answer(*, task_status: trio.TaskStatus[None]) -> None:
+            try:
+                await serve(self, config, task_status=task_status)
+            except Exception as error:
+                if not opened:
+                    raise
+                log.error(f"the control socket: {describe(error)}; going on without it")
+
+        try:
+            await self._nursery.start(answer)
+            opened = True
+        except (OcelotError, OSError) as error:
+            if self.who is not Identity.MACHINE:
+                raise
+            log.error(f"the control socket: {describe(error)}; going on without it")
 
     async def _serve_metrics(self) -> None:
         if self.config.metrics.listen is None:
