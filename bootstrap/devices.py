@@ -152,6 +152,7 @@ async def wait_for(
     timeout: float,
     scan: Scan | None = None,
     listen: Callable[[], trio.socket.SocketType | None] = listen_to_kernel,
+    fallback: float = FALLBACK,
 ) -> str:
     """The path of the device that ``spec`` names, as soon as it is there.
 
@@ -167,7 +168,7 @@ async def wait_for(
                 path = await trio.to_thread.run_sync(scan.find, spec, abandon_on_cancel=True)
                 if path is not None:
                     return path
-                await _next_event(events, scan)
+                await _next_event(events, scan, fallback)
     finally:
         if events is not None:
             events.close()
@@ -206,9 +207,9 @@ def _missing(spec: str, timeout: float, scan: Scan) -> OcelotError:
     )
 
 
-async def _next_event(events: trio.socket.SocketType | None, scan: Scan) -> None:
-    """Return when a block device was announced, when announcements were lost, or after FALLBACK seconds."""
-    with trio.move_on_after(FALLBACK):
+async def _next_event(events: trio.socket.SocketType | None, scan: Scan, fallback: float) -> None:
+    """Return when a block device was announced, when announcements were lost, or after ``fallback`` seconds."""
+    with trio.move_on_after(fallback):
         if events is None:
             await trio.sleep_forever()
         while True:

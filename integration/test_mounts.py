@@ -22,7 +22,7 @@ import pytest
 import trio
 import trio.testing
 
-from bootstrap import kernel_filesystems, mounts, superblock
+from bootstrap import devices, kernel_filesystems, mounts, superblock
 from bootstrap.steps import Machine, Runner
 from ocelot.config.structs import Atime, BindMount, DeviceMount, Mount, OverlayMount, VirtualMount
 from ocelot.errors import OcelotError
@@ -212,6 +212,7 @@ async def overlay_true(here: Path, to: Machine) -> None:
     again = here / "again"
     await do(to, BindMount(source=str(source), target=str(again), overlay=True))
     assert (again / "file").read_text() == "below", "two overlays over one source must not share a layer"
+    assert [at(layers).fstype, at(f"{layers}-2").fstype] == ["tmpfs", "tmpfs"]
 
 
 def test_overlay_true_writes_to_memory_and_keeps_the_flags_on_the_lower_layer() -> None:
@@ -251,7 +252,11 @@ def test_a_read_only_root_is_covered_and_nothing_stays_under_it() -> None:
 # -- devices ---------------------------------------------------------------------------------------
 
 
-def make(here: Path, kind: str) -> Path:
+LABEL = f"ocelot{os.getpid() % 10000}"
+"""One that no other device of this machine has."""
+
+
+def make(here: Path, kind: str, label: str = LABEL) -> Path:
     """An image of ``kind`` that holds a folder ``marker``."""
     tree = here / f"tree-{kind}"
     (tree / "marker").mkdir(parents=True)
@@ -260,15 +265,15 @@ def make(here: Path, kind: str) -> Path:
     with image.open("wb") as file:
         file.truncate(size << 20)
     commands = {
-        "ext2": ["mkfs.ext2", "-q", "-L", "label-ext2", "-d", tree, image],
-        "ext3": ["mkfs.ext3", "-q", "-L", "label-ext3", "-d", tree, image],
-        "ext4": ["mkfs.ext4", "-q", "-L", "label-ext4", "-d", tree, image],
-        "xfs": ["mkfs.xfs", "-q", "-L", "label-xfs", image],
-        "btrfs": ["mkfs.btrfs", "-q", "-L", "label-btrfs", "--rootdir", tree, image],
+        "ext2": ["mkfs.ext2", "-q", "-L", label, "-d", tree, image],
+        "ext3": ["mkfs.ext3", "-q", "-L", label, "-d", tree, image],
+        "ext4": ["mkfs.ext4", "-q", "-L", label, "-d", tree, image],
+        "xfs": ["mkfs.xfs", "-q", "-L", label, image],
+        "btrfs": ["mkfs.btrfs", "-q", "-L", label, "--rootdir", tree, image],
         "squashfs": ["mksquashfs", tree, image, "-noappend", "-quiet", "-no-progress"],
         "erofs": ["mkfs.erofs", "--quiet", image, tree],
-        "vfat": ["mkfs.vfat", "-n", "LABELVFAT", image],
-        "swap": ["mkswap", "-q", "-L", "label-swap", image],
+        "vfat": ["mkfs.vfat", "-n", label.upper(), image],
+        "swap": ["mkswap", "-q", "-L", label, image],
     }
     command = commands[kind]
     if shutil.which(command[0]) is None:
@@ -320,11 +325,11 @@ async def mounted_by_superblock(here: Path, to: Machine) -> None:
 
 def test_a_device_is_mounted_by_its_label(tmp_path: Path) -> None:
     with loop(make(tmp_path, "ext4")) as device:
-        inside(mounted_by_label, device)
+        inside(mounted_by_label, device, LABEL)
 
 
 async def mounted_by_label(here: Path, to: Machine) -> None:
-    await do(to, DeviceMount(device="LABEL=label-ext4", target=f"{here}/disk", timeout=20.0))
+    await do(to, DeviceMount(device=f"LABEL={sys.argv[3]}", target=f"{here}/disk", timeout=20.0))
     assert at(here / "disk").source == sys.argv[2]
     assert (here / "disk/marker").is_dir()
 
@@ -399,7 +404,7 @@ async def mounted_by_partition(here: Path, to: Machine) -> None:
 
 
 def test_a_device_that_appears_late_is_awaited(tmp_path: Path) -> None:
-    inside(late_device, str(make(tmp_path, "ext4")))
+    inside(late_device, str(make(tmp_path, "ext4")), LABEL)
 
 
 async def late_device(here: Path, to: Machine) -> None:
@@ -418,13 +423,33 @@ async def late_device(here: Path, to: Machine) -> None:
             nursery.start_soon(attach)
             started = trio.current_time()
             waiting.set()
-            await do(to, DeviceMount(device="LABEL=label-ext4", target=f"{here}/disk", timeout=20.0))
+            await do(to, DeviceMount(device=f"LABEL={sys.argv[3]}", target=f"{here}/disk", timeout=20.0))
             print(f"mounted after {trio.current_time() - started:.2f}s")
         assert at(here / "disk").source == device
         syscalls.umount2(f"{here}/disk")
     finally:
         if device:
             subprocess.run(["losetup", "-d", device], check=True)
+
+
+def test_the_kernels_announcement_is_enough_to_look_again(tmp_path: Path) -> None:
+    junk_image = tmp_path / "junk.img"
+    junk_image.write_bytes(bytes(16 << 20))
+    with loop(junk_image) as device:
+        inside(announced, device, str(make(tmp_path, "ext4")), LABEL)
+
+
+async def announced(here: Path, _: Machine) -> None:
+    device, image, label = sys.argv[2:]
+
+    async def fill() -> None:
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        Path(device).write_bytes(Path(image).read_bytes())
+        Path(f"/sys/class/block/{os.path.basename(device)}/uevent").write_text("change")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fill)
+        assert await devices.wait_for(f"LABEL={label}", 20, fallback=1000) == device
 
 
 async def missing_device(here: Path, to: Machine) -> None:

@@ -190,6 +190,20 @@ def test_a_module_whose_init_hangs_is_left_behind_and_the_rest_is_loaded(host: H
     assert "did not return within 0.1s" in host.warnings[0]
 
 
+def test_a_thread_that_was_left_behind_loads_nothing_more() -> None:
+    progress = module_loading.Progress()
+    kernel = Kernel()
+
+    def load(path: str, parameters: str) -> None:
+        kernel.load(path, parameters)
+        progress.abandoned = True
+
+    module_loading.load_all(
+        (module_loading.Job("xa.ko", "/xa.ko"), module_loading.Job("xb.ko", "/xb.ko")), progress, load
+    )
+    assert (kernel.names, progress.done) == (["xa"], 0)
+
+
 def test_a_trial_loads_nothing(host: Host) -> None:
     host.machine.trial = True
     kernel = Kernel()
