@@ -83,7 +83,8 @@ def _last_words(error: BaseException) -> None:
         lines += [line for entry in traceback.format_exception(error) for line in entry.rstrip().splitlines()]
     except BaseException:
         lines.append("ocelot: (no traceback: the runtime is gone)")
-    for path, prefix in (("/dev/console", ""), ("/dev/kmsg", "<2>")):
+    channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if _is_machine() else (("/proc/self/fd/2", ""),)
+    for path, prefix in channels:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
