@@ -117,7 +117,9 @@ def _elf_interpreter(head: bytes, order: str, wide: bool) -> str:
 
 def _missing_hint(program: str) -> str:
     folder = os.path.dirname(program)
-    return "" if os.path.isdir(folder) else f'the folder "{folder}" does not exist either: is this the right root?'
+    if os.path.isdir(folder):
+        return "check the path, or put the program into the root file system"
+    return f'the folder "{folder}" does not exist either: is this the right root?'
 
 
 def _cannot(program: str, why: str, hint: str) -> OcelotError:

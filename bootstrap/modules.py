@@ -64,11 +64,14 @@ def plan_modules(
 
 
 def plan_carried(paths: Sequence[str], cmdline: Mapping[str, str] | None = None) -> tuple[Step, ...]:
-    """The step for the modules that the image builder put in for ocelot's own needs: in load order, none essential."""
+    """The step for the modules that the image builder put in for ocelot's own needs: in load order, none essential.
+
+    Also good after the switch (a file system that is first mounted then): they are looked for where they went.
+    """
     if not paths:
         return ()
     listed = Modules(names=tuple(paths), on_failure=OnFailure.WARN)
-    return (LoadModules(listed, (), dict(cmdline or {}), name="carried modules"),)
+    return (LoadModules(listed, (), dict(cmdline or {}), after_switch=True, name="carried modules"),)
 
 
 def needs_of(root: Mount | None) -> tuple[str, ...]:

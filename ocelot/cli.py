@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Errors are one line on standard error, and a hint."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     called_as = os.path.basename(sys.argv[0]) if argv is None else "ocelot"
+    if called_as == "init" and os.getpid() == 1:
+        from ocelot.init import init, is_machine
+
+        if is_machine():  # what the kernel passes on of its command line is not meant for us, and an exit is a panic
+            init()
     try:
         _refuse_foreign_supervisor()
         arguments = _by_name(called_as, arguments)

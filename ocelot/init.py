@@ -49,7 +49,7 @@ def supervise(file: str, *, socket: str | None = None) -> int:
 
 def _end(ending: Ending | None) -> int:
     """The last act: in a machine the power verb, which does not return; elsewhere the exit status."""
-    if os.getpid() == 1 and _is_machine():
+    if os.getpid() == 1 and is_machine():
         try:
             from bootstrap.shutdown import emergency, power
 
@@ -66,7 +66,7 @@ def _end(ending: Ending | None) -> int:
     return 70 if ending is None else ending.status
 
 
-def _is_machine() -> bool:
+def is_machine() -> bool:
     """As ``linux.identity`` decides, without importing it: it may be what is broken."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
@@ -83,7 +83,7 @@ def _last_words(error: BaseException) -> None:
         lines += [line for entry in traceback.format_exception(error) for line in entry.rstrip().splitlines()]
     except BaseException:
         lines.append("ocelot: (no traceback: the runtime is gone)")
-    channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if _is_machine() else (("/proc/self/fd/2", ""),)
+    channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if is_machine() else (("/proc/self/fd/2", ""),)
     for path, prefix in channels:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -205,7 +205,8 @@ class Life:
         """What is left of a life whose exec failed: the policy for failures, and the shutdown."""
 
         async def fail() -> Ending:
-            raise error
+            with _phase_of_errors("postSwitch.handoff"):
+                raise error
 
         return await self._with_tasks(fail)
 
@@ -306,10 +307,12 @@ class Life:
                 return await self._supervise(wanted.processes, wanted.shutdown_timeout)
             case structs.Shell():
                 self._finish_boot()
-                status = await handoff.shell(wanted, self.machine, self._tty())
+                with _phase_of_errors("postSwitch.handoff"):
+                    status = await handoff.shell(wanted, self.machine, self._tty())
                 return Ending(status.shell_status, f"the shell {status}", verb=self._chosen_verb())
             case structs.Exec():
-                handoff.plan_exec(wanted, self.machine, self.inherited)
+                with _phase_of_errors("postSwitch.handoff"):
+                    handoff.plan_exec(wanted, self.machine, self.inherited)
                 self._finish_boot()
                 return Ending(0, f"became {wanted.program}", program=wanted)
 
@@ -599,6 +602,17 @@ def _read_marker() -> _Marker:
             return msgspec.json.decode(file.read(), type=_Marker)
     except OSError:
         return _Marker()
+
+
+@contextmanager
+def _phase_of_errors(phase: str) -> Iterator[None]:
+    """Errors that do not know where in the boot they happened are told."""
+    try:
+        yield
+    except BootError:
+        raise
+    except OcelotError as error:
+        raise BootError(error.message, hint=error.hint, phase=phase) from error
 
 
 def _count(loaded: Loaded) -> str:
