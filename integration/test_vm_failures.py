@@ -43,7 +43,7 @@ FAILURES = {
         ("/bin/absent",),
     ),
     "program on a noexec root": Failure(
-        root("type: 9p, tag: rootfs, readOnly: true, noExec: true") + SHELL, "handoff", ("/bin/sh", "noExec")
+        root("type: 9p, tag: rootfs, readOnly: true, noExec: true") + SHELL, "handoff", ("/bin/sh", "noexec")
     ),
 }
 
@@ -75,10 +75,10 @@ def test_bad_yaml_is_shown_with_its_position_and_holds(lab: Lab) -> None:
     vm = lab.boot(
         root("type: 9p, tag: rootfs") + SHELL,
         includes=[(str(bad), "/etc/bad.yaml")],
-        arguments="ocelot.config=/etc/bad.yaml ocelot.onFatal=hold",
+        arguments="ocelot.config=/etc/bad.yaml ocelot.onfatal=hold",
         devices=[NineP(lab.busybox())],
     )
-    vm.expect(r"/etc/bad\.yaml:3:\d+")
+    vm.expect(r"/etc/bad\.yaml:3:3: ")
     vm.expect("holding")
     vm.power_button()
     ending = vm.wait()

@@ -64,6 +64,18 @@ def musl(tree: Path, source: str) -> Path | None:
     return tree
 
 
+def modules(tree: Path, kernel: cache.Kernel, *names: str) -> None:
+    """Put kernel modules and a modules.dep for them into the tree."""
+    folder = tree / "lib/modules" / kernel.version
+    for name in names:
+        path = next(kernel.modules.rglob(f"{name}.ko*")).relative_to(kernel.modules)
+        (folder / path.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(kernel.modules / path, folder / path)
+    depmod = cache.tool("depmod")
+    assert depmod is not None
+    subprocess.run([depmod, "-b", str(tree), kernel.version], check=True)
+
+
 def script(tree: Path, name: str, text: str) -> None:
     """Write an executable shell script into the tree; ``name`` is its absolute path in the guest."""
     path = tree / name.lstrip("/")

@@ -251,11 +251,10 @@ class Vm:
 
     def run(self, command: str, within: float = PATIENCE) -> str:
         """Type a shell command at a prompt and return what it printed: the guest must be at a shell on the console."""
-        mark = f"done-{time.monotonic_ns()}"
-        head, rest = mark[:4], mark[4:]
-        self.send(f"{command}; echo {head}''{rest} $?\n")
-        start = self.expect(re.escape(f"echo {head}''{rest} $?") + r"\n", within).end()
-        end = self.expect(rf"^{mark} (\d+)$", within)
+        mark = f"{time.monotonic_ns()}"
+        self.send(f"echo begin-''{mark}; {command}; echo end-''{mark} $?\n")
+        start = self.expect(rf"^begin-{mark}\n", within).end()
+        end = self.expect(rf"^end-{mark} \d+$", within)
         return self.console[start : end.start()]
 
     def run_in_background(self, command: str) -> str:
