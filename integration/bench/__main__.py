@@ -1,0 +1,184 @@
+"""``make bench``: prints what it does, then two tables, as people and the README read them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from integration.bench import boots, desk, systems
+from integration.bench.figures import Figure, Table
+from integration.lab import cache
+from integration.lab.vm import ACCEL, ConsoleError
+from ocelot.errors import OcelotError
+
+STEPS = tuple(range(72, 133, 4))
+"""MiB that are tried for the least memory."""
+
+LIMIT = 9 * 2**20
+"""What an initramfs without kernel modules may weigh, in bytes."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description="Size and speed, next to others in the same run.")
+    parser.add_argument("--runs", type=int, default=3, help="boots of each system (3)")
+    parser.add_argument("--only", choices=["boot", "desk"], help="only one of the tables")
+    parser.add_argument("-o", "--output", help="write the tables there too")
+    options = parser.parse_args()
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
+
+    tables: list[Table] = []
+    with tempfile.TemporaryDirectory(prefix="ocelot-bench-") as name:
+        if options.only != "desk":
+            tables.append(machines(Path(name), options.runs, say))
+        if options.only != "boot":
+            tables.append(at_home(Path(name), say))
+    text = "\n\n".join(table.markdown() for table in tables)
+    print(f"\n{text}\n")
+    if options.output:
+        Path(options.output).write_text(f"{text}\n")
+    return 0
+
+
+# -- in virtual machines ---------------------------------------------------------------------------
+
+
+def machines(folder: Path, runs: int, say: Callable[[str], None]) -> Table:
+    kernel = cache.kernel()
+    if kernel is None:
+        raise OcelotError("cannot boot: there is no kernel in the cache", hint="run: make machine")
+    columns = ["ocelot", "busybox script", "systemd", "systemd-bare"]
+    table = Table(f"A microVM ({ACCEL}, one CPU, Debian's kernel {kernel.version}), medians of {runs}", columns)
+    made = _systems(folder, kernel, table, say)
+    taken: dict[str, list[boots.Boot]] = {system.name: [] for system in made}
+    for number in range(1, runs + 1):  # in turns, so that a busy minute of the host falls on all of them
+        for system in made:
+            one = boots.boot(system, kernel, folder)
+            taken[system.name].append(one)
+            say(f"run {number}: {system.name} starts its service {one.service:.2f} s after /init")
+    _speed(table, taken)
+    for line in _longest(taken["ocelot"][-1]):
+        say(line)
+    _sizes(table, made)
+    least: dict[str, Figure | str] = {}
+    for system in made[:2]:
+        found, failed = boots.least_memory(system, kernel, folder, STEPS, say)
+        least[system.name] = f"{found} MiB" if found else f"more than {failed} MiB"
+    table.add("least memory that boots and supervises", **least)
+    _explain(table, made[0].size)
+    return table
+
+
+def _systems(folder: Path, kernel: cache.Kernel, table: Table, say: Callable[[str], None]) -> list[systems.System]:
+    say("building the initramfs of ocelot (its compressed base is kept in the cache)")
+    made = [systems.ocelot(folder, kernel), systems.busybox(folder, kernel)]
+    try:
+        say("building the root of systemd")
+        made += [systems.systemd(folder, kernel, bare=bare, say=say) for bare in (False, True)]
+    except (OSError, subprocess.CalledProcessError) as error:
+        table.notes.append(f"systemd could not be measured: its Debian could not be made ({error}).")
+    return made
+
+
+def _speed(table: Table, taken: dict[str, list[boots.Boot]]) -> None:
+    def row(what: str, unit: str, pick: Callable[[boots.Boot], float], *, skip: str = "") -> None:
+        cells: dict[str, Figure | str] = {
+            name.replace("-", "_"): Figure(tuple(pick(one) for one in found), unit)
+            for name, found in taken.items()
+            if name != skip
+        }
+        table.add(what, **cells)
+
+    row(
+        "/init started to the service's first instruction, less waits for the disk",
+        "s",
+        lambda one: one.service - one.waits,
+    )
+    row("kernel's first message to /init (with unpacking)", "s", lambda one: one.kernel)
+    row("memory in use afterwards, kernel included", "MiB", lambda one: one.held)
+    row("of it PID 1 (PSS)", "MiB", lambda one: one.init, skip="busybox")
+    row("PID 1 and its helpers (PSS)", "MiB", lambda one: one.everything, skip="busybox")
+
+
+def _longest(one: boots.Boot) -> list[str]:
+    """Where ocelot's time went, for whoever reads the run: the spans that have none inside."""
+    inner = {span["phase"] for span in one.spans}
+    leaves = [
+        (span["end"] - span["start"], f"{span['phase']}.{span['name']}".lstrip("."))
+        for span in one.spans
+        if f"{span['phase']}.{span['name']}".lstrip(".") not in inner and span["end"] is not None
+    ]
+    return [f"  ocelot: {seconds:.2f} s {name}" for seconds, name in sorted(leaves, reverse=True)[:6]]
+
+
+def _sizes(table: Table, made: list[systems.System]) -> None:
+    cells: dict[str, Figure | str] = {
+        system.name.replace("-", "_"): Figure((system.size / 2**20,), "MiB") for system in made[:2]
+    }
+    cells["systemd"] = cells["systemd_bare"] = "(as busybox)"
+    table.add("initramfs without kernel modules (zstd)", **cells)
+
+
+def _explain(table: Table, size: int) -> None:
+    verdict = "kept" if size <= LIMIT else "broken"
+    table.notes += [
+        "All do the same work: load virtio_blk and ext4 with what they need, mount the ext4 root, switch, start one service; "
+        "ocelot also opens the host's exit port and watches the power button.",
+        "systemd and systemd-bare get their root from the busybox initramfs. systemd: a simple service as people write it, "
+        "so udev, the journal and tmpfiles come first. systemd-bare: DefaultDependencies=no and nothing else in the machine.",
+        "The busybox script becomes its service: nothing is left that could reap, restart or power off.",
+        f"The limit for the initramfs, {LIMIT / 2**20:.0f} MiB, is {verdict}.",
+    ]
+
+
+# -- on this machine -------------------------------------------------------------------------------
+
+
+def at_home(folder: Path, say: Callable[[str], None]) -> Table:
+    table = Table("Supervision on this machine", ["ocelot supervise", "entry", "trio loop", "tini", "nobody"])
+    tini = cache.tool("tini") is not None
+    peers = ["ocelot", "entry", "trio", *(["tini"] if tini else []), "nobody"]
+    say("start-up to the first service")
+    table.add(
+        "start to the first service's first instruction", **{who: desk.first_service(folder, who) for who in peers}
+    )
+    say("kill -9 to restarted")
+    table.add("kill -9 to restarted (median of 50)", **{who: desk.restart(folder, who) for who in ("ocelot", "trio")})
+    say("memory")
+    table.add("PSS with 1 service", ocelot=desk.memory(folder, 1), trio=desk.memory_of_bare_trio(folder))
+    table.add("PSS with 100 services", ocelot=desk.memory(folder, 100))
+    say("control")
+    asked, called = desk.control(folder)
+    table.add("status over the control socket", ocelot=asked)
+    table.add("`ocelotctl status`, the whole program", ocelot=called)
+    if os.geteuid() == 0:
+        say("20,000 orphans")
+        peers = {"entry": "ocelot", **({"tini": "tini"} if tini else {})}
+        table.add(
+            "20,000 orphans that exit at once, reaped",
+            **{name: desk.orphans(folder, who) for name, who in peers.items()},
+        )
+    else:
+        table.notes.append("Orphans could not be measured: that needs root.")
+    table.notes.append(
+        "trio loop: twenty lines that wait for SIGCHLD and start again, the floor for anything in Python."
+    )
+    if not tini:
+        table.notes.append("tini is not installed here.")
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OcelotError, ConsoleError, OSError) as error:
+        print(f"\nfailed: {error}", file=sys.stderr)
+        sys.exit(1)
