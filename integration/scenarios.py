@@ -17,6 +17,7 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.config.structs import Log, LogLevel, Null, RestartPolicy, RestartType, Stream
 from ocelot.errors import SpawnError
+from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited, raise_own_limits
 from ocelot.states import State
@@ -278,6 +279,63 @@ async def failures():
         }
 
 
+async def silent_server():
+    """A program on a file system whose server never answers: nothing else is held up, and nothing is left behind."""
+    server = os.open("/dev/fuse", os.O_RDWR)
+    syscalls.mount("none", "/mnt", "fuse", 0, f"fd={server},rootmode=40000,user_id=0,group_id=0")
+    log.configure(level=LogLevel.ERROR)
+    lag = 0.0
+    async with reaping() as reaper, trio.open_nursery() as nursery:
+        supervisor = supervisor_of(
+            {"p": process("/mnt/prog", log=QUIET), "q": process(SLEEP, "1000", log=QUIET)}, reaper
+        )
+
+        async def watch():
+            nonlocal lag
+            while True:
+                before = time.monotonic()
+                await trio.sleep(0.01)
+                lag = max(lag, time.monotonic() - before)
+
+        await nursery.start(supervisor.run)
+        nursery.start_soon(watch)
+        await until(supervisor, lambda: supervisor.status("q").state == State.RUNNING)
+        await trio.sleep(0.5)
+        hanging = supervisor.status("p").state
+        began = time.monotonic()
+        await supervisor.stop(["p"])
+        stopped = supervisor.status("p").state
+        took = time.monotonic() - began
+        began = time.monotonic()
+        try:
+            await reaper.spawn_in_thread(spec("/mnt/prog"), timeout=0.5)
+        except SpawnError as error:
+            message = str(error)
+        waited = time.monotonic() - began
+        os.close(server)  # now the server is gone for good: the late children fail and are reaped
+        with trio.move_on_after(10):
+            while reaper._spawning or reaper.living > 1:
+                await trio.sleep(0.01)
+        state = {
+            "spawning": reaper._spawning,
+            "living": reaper.living,
+            "zombies": zombies(),
+            "parked": len(reaper._parked),
+        }
+        await supervisor.stop_all()
+        nursery.cancel_scope.cancel()
+    syscalls.umount2("/mnt", syscalls.MNT_DETACH)
+    return {
+        "hanging": hanging,
+        "stopped": stopped,
+        "took": took,
+        "waited": waited,
+        "message": message,
+        "lag": lag,
+        **state,
+    }
+
+
 # -- supervision
 
 
@@ -514,6 +572,7 @@ SCENARIOS = {
         stopped_child,
         leftovers,
         failures,
+        silent_server,
         restart_latency,
         thousand,
         stubborn,

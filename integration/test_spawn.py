@@ -66,7 +66,7 @@ def path(request):
     """What makes spawn take the plain path, or the other one."""
     if request.param == "vfork":
         return {}
-    return {"isolated_limits": True, "limits": {resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)}}
+    return {"aside": True, "limits": {resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)}}
 
 
 def test_a_child_gets_a_session_an_empty_input_and_nothing_else_of_ours(path):
@@ -98,7 +98,7 @@ def test_signals_are_as_they_were_given_to_us(path):
 def test_a_child_gets_the_original_limit_and_ours_stays(isolated):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = {resource.RLIMIT_NOFILE: (77, before[1])}
-    assert report(limits=limits, isolated_limits=isolated)["nofile"] == [77, before[1]]
+    assert report(limits=limits, aside=isolated)["nofile"] == [77, before[1]]
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
@@ -144,7 +144,7 @@ def test_refusals_say_why(path, tmp_path):
 @pytest.mark.root
 def test_a_step_that_fails_in_the_child_is_named():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    error = refused(["/bin/true"], isolated_limits=True, limits={resource.RLIMIT_NOFILE: (hard, 1 << 40)})
+    error = refused(["/bin/true"], aside=True, limits={resource.RLIMIT_NOFILE: (hard, 1 << 40)})
     assert (error.step, error.errno) == ("setrlimit", errno.EPERM)
 
 
@@ -172,6 +172,18 @@ def test_failed_starts_leave_nothing_behind():
     assert (result["descriptors"], result["zombies"], result["orphans"]) == (0, 0, 0)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="no FUSE here")
+def test_a_server_that_never_answers_holds_up_one_program_only():
+    result = in_namespace("silent_server")
+    assert (result["hanging"], result["stopped"]) == ("starting", "stopped")
+    assert result["took"] < 2
+    assert 0.5 <= result["waited"] < 3
+    assert "its file system did not answer within 0.5s" in result["message"]
+    assert result["lag"] < 1
+    assert (result["spawning"], result["living"], result["zombies"], result["parked"]) == (0, 1, 0, 0)
+
+
 def interpreters():
     """The other Pythons of this machine, by version."""
     found = {}
@@ -191,7 +203,7 @@ def test_both_paths_work_with_every_supported_python(version, python):
 import os, resource, threading, time
 from supervisor.spawn import *
 threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
-for more in ({}, {"isolated_limits": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}):
+for more in ({}, {"aside": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}):
     pid = spawn(SpawnSpec(argv=("sh", "-c", "exit $(ulimit -n | cut -c1-2)"), environment={"PATH": "/bin"}, **more))
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     try:
@@ -216,6 +228,6 @@ def test_what_both_paths_cost():
         return sorted(figures)[15] * 1000
 
     plain = median()
-    forked = median(isolated_limits=True, limits={resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)})
+    forked = median(aside=True, limits={resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)})
     print(f"spawn: {plain:.2f}ms on vfork, {forked:.2f}ms on fork")
     assert plain < forked

@@ -20,6 +20,7 @@ from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.lifecycle import ALIVE, ENDED
+from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Change, Process, Spawner, Surroundings
 from supervisor.relay import Relay
@@ -47,7 +48,7 @@ class Ending:
 class Supervisor:
     """``processes`` by name, in the order of the file. ``environment`` is that of the phases.
 
-    ``stdout`` and ``stderr`` are where inherited output goes. ``slow`` tells which program files may never answer.
+    ``stdout`` and ``stderr`` are where inherited output goes.
     ``make_output`` replaces what makes the output of each process.
     """
 
@@ -61,10 +62,9 @@ class Supervisor:
         stdout: Writer,
         stderr: Writer,
         shutdown_timeout: float | None = None,
-        slow: Callable[[str], bool] = lambda program: False,
         make_output: OutputFactory | None = None,
     ) -> None:
-        around = Surroundings(reaper, inherited, environment, slow)
+        around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
         self._relay = Relay()
         if make_output is None:
             make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)

@@ -72,7 +72,7 @@ class Surroundings:
     spawner: Spawner
     inherited: Inherited
     environment: Mapping[str, str]
-    slow: Callable[[str], bool] = lambda program: False
+    slow: Callable[[SpawnSpec], bool] = lambda spec: False
     jitter: restart.Jitter = lambda: random.uniform(0.8, 1.2)
 
 
@@ -349,7 +349,7 @@ class Process:
                 stderr=ends.stderr,
                 limits=self._around.inherited.limits,
             )
-            if self._around.slow(config.program):
+            if self._around.slow(spec):
                 return await self._spawn_aside(spec)
             return self._around.spawner.spawn(spec, on_exit=self._wake)
         finally:

@@ -7,7 +7,7 @@ time limit goes down with its whole process group.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
+from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import OPEN_TIMEOUT
 from supervisor.reaper import Child, Reaper, kill_leftovers
@@ -36,13 +37,12 @@ class Programs:
         inherited: Inherited,
         stdout: Writer,
         stderr: Writer,
-        slow: Callable[[str], bool] = lambda program: False,
     ) -> None:
         self._reaper = reaper
         self._inherited = inherited
         self._stdout = stdout
         self._stderr = stderr
-        self._slow = slow
+        self._network = NetworkFiles()
 
     async def run(
         self,
@@ -100,7 +100,7 @@ class Programs:
 
     async def _spawn(self, spec: SpawnSpec, *, stdout: int = -1, stderr: int = -1) -> Child:
         spec = replace(spec, stdout=stdout, stderr=stderr)
-        if self._slow(spec.argv[0]):
+        if self._network.may_hang(spec):
             child = await self._reaper.spawn_in_thread(spec, timeout=OPEN_TIMEOUT)
         else:
             child = self._reaper.spawn(spec)

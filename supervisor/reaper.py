@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
@@ -124,6 +125,7 @@ class Reaper:
         A child that comes to life after the deadline is killed. Raises SpawnError.
         """
         token = trio.lowlevel.current_trio_token()
+        spec = replace(spec, aside=True)
         born: list[Child] = []
         wanted = True
 

@@ -44,7 +44,8 @@ class SpawnSpec:
     led by the child (setsid(2)). ``group``: only a new process group. ``terminal``: the path of a tty that becomes the
     controlling terminal and all three streams. ``limits``: (soft, hard) by resource number, getrlimit(2); only
     RLIMIT_NOFILE is looked at on the plain path, since it is the only one that ocelot changes for itself.
-    ``isolated_limits`` sets them in the child alone, for callers outside the main thread.
+    ``aside``: for a worker thread. vfork holds the whole interpreter until execve, so it is no use there: the fork path is taken,
+    and the limits are set in the child alone.
     """
 
     argv: tuple[str, ...]
@@ -58,7 +59,7 @@ class SpawnSpec:
     foreground: bool = False
     terminal: str | None = None
     limits: Mapping[int, tuple[int, int]] | None = None
-    isolated_limits: bool = False
+    aside: bool = False
 
 
 class ChildFailed(SpawnError):
@@ -119,8 +120,9 @@ def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], parent_end: int, 
     arguments: list[Any] = [
         [os.fsencode(argument) for argument in spec.argv],
         executable_candidates(spec.argv[0], spec.environment),
-        False,  # close_fds
-        (),  # fds_to_keep
+        # A child that may hang before execve must not hold the ends of other children's pipes meanwhile
+        spec.aside,  # close_fds
+        (report,) if spec.aside else (),  # fds_to_keep
         None if spec.working_directory is None else os.fsencode(spec.working_directory),
         environment,
         *(stdin, -1, -1, stdout, -1, stderr),  # p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite
@@ -165,14 +167,13 @@ def _with_limit(wanted: tuple[int, int], call: Callable[[], int]) -> int:
 def _in_child(spec: SpawnSpec, report: int) -> Callable[[], None] | None:
     """What the forked child does between fork and execve, or None when there is nothing: then vfork serves."""
     steps: list[tuple[str, Callable[[], object]]] = []
-    if spec.isolated_limits and spec.limits:
-        limits = spec.limits
-        steps += [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in limits.items()]
+    if spec.aside and spec.limits:
+        steps += [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in spec.limits.items()]
     if spec.terminal is not None:
         steps.append(("controlling terminal", _take_terminal))
     if spec.foreground:
         steps.append(("foreground", _take_foreground))
-    if not steps:
+    if not steps and not spec.aside:
         return None
 
     def prepare() -> None:

@@ -20,7 +20,7 @@ class Bench:
         self.spawner = FakeSpawner()
         self.output = FakeOutput()
         self.changes = []
-        slow = config.pop("slow", lambda program: False)
+        slow = config.pop("slow", lambda spec: False)
         self.process = Process(
             "p",
             structs.Process(program="prog", **config),
@@ -345,7 +345,7 @@ def test_what_has_ended_stays_visible_after_a_stop_and_can_be_started():
 
 def test_a_program_on_a_slow_root_is_started_aside():
     async def test():
-        bench = Bench(slow=lambda program: program == "prog")
+        bench = Bench(slow=lambda spec: spec.argv == ("prog",))
         async with living(bench.process):
             await bench.start()
             assert bench.process.state is State.RUNNING
@@ -356,7 +356,7 @@ def test_a_program_on_a_slow_root_is_started_aside():
 
 def test_a_stop_does_not_wait_for_a_slow_root():
     async def test():
-        bench = Bench(slow=lambda program: True)
+        bench = Bench(slow=lambda spec: True)
         async with living(bench.process):
             bench.process.start()
             await trio.sleep(1)
