@@ -160,11 +160,11 @@ def at_home(folder: Path, say: Callable[[str], None]) -> Table:
     table.add("status over the control socket", ocelot=asked)
     table.add("`ocelotctl status`, the whole program", ocelot=called)
     if os.geteuid() == 0:
-        say("20,000 orphans")
-        peers = {"entry": "ocelot", **({"tini": "tini"} if tini else {})}
+        say(f"{desk.ORPHANS:,} orphans")
+        inits = {"entry": "ocelot", **({"tini": "tini"} if tini else {})}
         table.add(
-            "20,000 orphans that exit at once, reaped",
-            **{name: desk.orphans(folder, who) for name, who in peers.items()},
+            f"{desk.ORPHANS:,} orphans that exit at once, reaped",
+            **{name: desk.orphans(folder, who) for name, who in inits.items()},
         )
     else:
         table.notes.append("Orphans could not be measured: that needs root.")
