@@ -26,7 +26,7 @@ postSwitch:
 
 # The grandchild has left its group: only the final round of signals reaches it.
 SERVICE = """
-setsid sh -c 'trap "echo stray got TERM; exit" TERM; while :; do sleep 0.2; done' &
+setsid sh -c 'trap "echo stray got TERM; exit" TERM; while :; do sleep 0.2; done' > /dev/console 2>&1 &
 trap 'echo "service stops"; date > /srv/stopped; exit 0' TERM
 echo "service is up"
 while :; do sleep 0.2; done
@@ -47,12 +47,12 @@ def boot(lab: Lab, trigger: str, more: str = "") -> tuple[Vm, Drive]:
 
 WAYS: dict[str, tuple[str, Callable[[Vm], None] | None, str]] = {
     "SIGTERM": ("kill -TERM 1", None, "poweroff"),
-    "SIGINT": ("kill -INT 1", None, "reboot"),
+    "SIGINT": ("kill -INT 1", None, "poweroff"),
     "SIGPWR": ("kill -PWR 1", None, "poweroff"),
     "ocelotctl poweroff": ("ocelotctl poweroff", None, "poweroff"),
     "ocelotctl reboot": ("ocelotctl reboot", None, "reboot"),
     "ocelotctl halt": ("ocelotctl halt", None, "halt"),
-    "Ctrl-Alt-Del": ("", Vm.ctrl_alt_del, "reboot"),
+    "Ctrl-Alt-Del": ("", Vm.ctrl_alt_del, "poweroff"),
     "power button": ("", Vm.power_button, "poweroff"),
 }
 

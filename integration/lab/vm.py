@@ -257,13 +257,6 @@ class Vm:
         end = self.expect(rf"^end-{mark} \d+$", within)
         return self.console[start : end.start()]
 
-    def run_in_background(self, command: str) -> str:
-        """Interrupt what runs on the console (Ctrl-C), then start ``command`` as a job; returns what ``jobs`` says."""
-        self.send("\x03")
-        self.expect(r"[#$] $")
-        self.run(f"{command} & true")
-        return self.run("jobs")
-
     # -- what the host does to the machine -----------------------------------------------------------------------------
 
     def port(self, guest: int) -> int:
@@ -356,7 +349,12 @@ class Vm:
         if not self._running():
             raise ConsoleError(f"QEMU ended at once: {(self.folder / 'qemu.log').read_text()}")
         self._qmp = socket.socket(socket.AF_UNIX)
-        self._qmp.connect(str(path))
+
+        def connected() -> bool:  # the name is there a moment before anybody listens
+            assert self._qmp is not None
+            return self._qmp.connect_ex(str(path)) == 0
+
+        _wait_until(connected, 10, "QEMU does not listen on its QMP socket")
         self._spawn(self._read_qmp, self._qmp)
         self.qmp("qmp_capabilities")
 
