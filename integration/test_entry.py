@@ -128,7 +128,7 @@ def test_on_a_terminal_the_program_is_in_the_foreground_and_ctrl_c_reaches_it():
 
 def test_an_ignored_signal_stays_ignored():
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    with started("entry", "--", "sh", "-c", "echo ready; sleep 1000", **ignore) as process:
+    with started("entry", "--", "sh", "-c", "echo ready; exec sleep 1000", **ignore) as process:
         with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
             child = file.read().strip()
         with open(f"/proc/{child}/status") as file:
