@@ -31,7 +31,7 @@ from ocelot.errors import BootError, ControlError, OcelotError, describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity
-from ocelot.linux.inherited import Inherited, raise_own_limits
+from ocelot.linux.inherited import Inherited, keep_descriptors, raise_own_limits
 from ocelot.linux.kmsg import Kmsg
 from ocelot.states import Cause, PowerVerb, signal_name
 from ocelot.wire.protocol import BootTimeline, ExitReport, Status
@@ -100,7 +100,7 @@ def supervise(file: str, *, socket: str | None = None) -> Ending:
 
 def _run(life: Life) -> Ending:
     raise_own_limits()
-    _keep_descriptors()
+    keep_descriptors()
     ending = trio.run(life.run)
     if ending.program is not None:
         try:
@@ -108,15 +108,6 @@ def _run(life: Life) -> Ending:
         except OcelotError as error:
             return trio.run(life.run_after, error)
     return ending
-
-
-def _keep_descriptors() -> None:
-    """What whoever started us left open beyond 0, 1 and 2 is not for the processes: close-on-exec, as all of ours."""
-    with suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) > 2:
-                with suppress(OSError):
-                    os.set_inheritable(int(name), False)
 
 
 def _find_proc() -> bool:
@@ -253,6 +244,10 @@ class Life:
         self.cmdline = cmdline.read() if self.who is Identity.MACHINE else cmdline.Cmdline()
         for warning in self.cmdline.warnings:
             log.warn(warning)
+        # First of all: a broken file must still be told to the host, and the power button must end a machine that holds.
+        await self._carry_modules(timeline)
+        if self.who is Identity.MACHINE:
+            self._start_side("the power button", self._watch_power_button)
         with timeline.span("configuration"):
             config = self._load()
         assert isinstance(config, structs.Bootstrap)
@@ -260,9 +255,6 @@ class Life:
         self._open_console(config.console)
         log.configure(level=self.cmdline.log_level or config.log_level)
         self._set_hostname()
-        if self.who is Identity.MACHINE:
-            self._start_side("the power button", self._watch_power_button)
-        await self._carry_modules(timeline)
         plan = phases.plan(config, self.cmdline)
         for phase in plan.phases:
             await phases.run_phase(phase, self.machine, timeline)
