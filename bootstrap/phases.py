@@ -133,7 +133,7 @@ def _switch_root(config: Bootstrap, _cmdline: Cmdline, guards: Guards) -> Planne
     if config.switch_root is None:
         return PlannedPhase("switchRoot", (Group("switch", (switch_root.ShareRoot(),)),))
     root = config.switch_root.root_file_system
-    keep_modules = config.post_switch.modules is not None
+    keep_modules = config.post_switch.modules is not None or bool(config.post_switch.mounts)
     switch: Step = switch_root.Switch(SYSROOT, mounts.paths_in_use(root), keep_modules, guards)
     return PlannedPhase(
         "switchRoot",

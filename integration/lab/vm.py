@@ -171,8 +171,9 @@ class Vm:
         argv += ["-nodefaults", "-display", "none", "-no-reboot", "-no-user-config"]
         argv += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
         argv += ["-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"]
-        # A microvm says something at once, so that a silent one can be told; elsewhere the kernel's lines are left out.
-        quiet = "" if bus == "device" else "quiet "
+        # A microvm says something at once, so that a silent one can be told; elsewhere the kernel's lines are left out. A busy
+        # host delays the timer that the kernel would check for, and a kernel that believes it to be broken hangs.
+        quiet = "" if bus == "device" else "quiet no_timer_check "
         argv += ["-kernel", str(self.kernel.image), "-append", f"console=ttyS0 panic=-1 {quiet}{self.arguments}"]
         if self.initrd is not None:
             argv += ["-initrd", str(self.initrd)]
