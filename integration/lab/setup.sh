@@ -143,6 +143,15 @@ get_tools() {
     install_optional gcc "the tree with another libc (musl) is not tested"
     install_optional libc6-dev "the tree with another libc (musl) is not tested"
     install_optional musl-tools "the tree with another libc (musl) is not tested"
+    local name
+    for name in debootstrap buildah podman crun; do
+        install_optional "$name" "the Dockerfile is not built and run"
+    done
+    for name in xfsprogs btrfs-progs dosfstools; do
+        install_optional "$name" "one kind of file system is not identified"
+    done
+    install_optional curl "the control socket is not tried with curl"
+    install_optional tini "orphans are not compared with tini"
 }
 
 get_servers() {
