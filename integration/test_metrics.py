@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
+from integration.lab import cache
 
 CRASHING = {
     "program": "/bin/sh",
@@ -52,7 +52,11 @@ def samples(text: str, parse: Any = parse_text) -> dict[tuple[str, ...], float]:
     }
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+PROMTOOL = cache.daemon("prometheus", "/usr/bin/promtool")
+PROMETHEUS = cache.daemon("prometheus", "/usr/bin/prometheus")
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no promtool, neither installed nor unpacked: make machine")
 def test_the_figures_are_right_and_promtool_has_nothing_to_say(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{free_port()}"
     odd = "odd.name_x-1"
@@ -61,7 +65,7 @@ def test_the_figures_are_right_and_promtool_has_nothing_to_say(tmp_path: Path) -
         text, media = fetch(f"{listen}/metrics")
         assert media == "text/plain; version=0.0.4; charset=utf-8"
         checked = subprocess.run(
-            ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+            [str(PROMTOOL.program), "check", "metrics"], input=text, capture_output=True, text=True, check=False
         )
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
         found = samples(text)
@@ -107,7 +111,7 @@ print(sorted({"http.server", "wsgiref", "prometheus_client.exposition"} & set(sy
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+@pytest.mark.skipif(PROMETHEUS is None, reason="no prometheus, neither installed nor unpacked: make machine")
 def test_a_real_prometheus_scrapes_it(tmp_path: Path) -> None:
     listen, web = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     config = tmp_path / "prometheus.yml"
@@ -117,7 +121,7 @@ def test_a_real_prometheus_scrapes_it(tmp_path: Path) -> None:
     )
     with desk(tmp_path, {"web": SLEEPER, "crashing": CRASHING}, metrics={"listen": listen}) as machine:
         settle(machine)
-        command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
+        command = [str(PROMETHEUS.program), f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
         log = (tmp_path / "prometheus.log").open("wb")
         with log, subprocess.Popen([*command, f"--web.listen-address={web}"], stdout=log, stderr=log) as prometheus:
             try:
