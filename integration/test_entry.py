@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from integration.signal_masks import mask
+
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OCELOT = [sys.executable, "-m", "ocelot"]
 NAMESPACE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
@@ -132,7 +134,7 @@ def test_an_ignored_signal_stays_ignored():
         with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
             child = file.read().strip()
         with open(f"/proc/{child}/status") as file:
-            ignored = int(next(line for line in file if line.startswith("SigIgn")).split()[1], 16)
+            ignored = mask(next(line for line in file if line.startswith("SigIgn")).split()[1])
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 128 + 15
         assert ignored == 1 << (signal.SIGHUP - 1)

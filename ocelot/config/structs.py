@@ -7,25 +7,18 @@ Annotations are real objects, not strings, since ``loading`` and ``schema`` read
 """
 
 import enum
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-Duration = Annotated[float, Meta(extra={"format": "duration"})]
-"""Seconds. In the file: humantime text such as ``1m 30s``, ``250ms``, ``1.5s``."""
-
-Size = Annotated[int, Meta(extra={"format": "size"})]
-"""Bytes. In the file: ``10MB``, ``512KiB`` or a plain number."""
-
-Mode = Annotated[int, Meta(extra={"format": "mode"})]
-"""Permission bits. In the file: octal, with or without the leading zero, quoted or not."""
-
-SignalNumber = Annotated[int, Meta(extra={"format": "signal"})]
-"""A signal number. In the file: ``SIGTERM``, ``TERM``, 15, or the ``{type, value}`` forms."""
-
-Text = Annotated[str, Meta(extra={"format": "text"})]
-"""Text that keeps the scalar's source: ``6379``, ``on`` and ``0644`` stay as they are written."""
+from ocelot.config.base import Base as Base
+from ocelot.config.base import Duration as Duration
+from ocelot.config.base import Mode as Mode
+from ocelot.config.base import SignalNumber as SignalNumber
+from ocelot.config.base import Size as Size
+from ocelot.config.base import Text as Text
+from ocelot.config.process import *
 
 
 class LogLevel(enum.StrEnum):
@@ -50,10 +43,6 @@ class Atime(enum.StrEnum):
     REL_ATIME = "relAtime"
     STRICT_ATIME = "strictAtime"
     LAZY_TIME = "lazyTime"
-
-
-class Base(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What every record of the configuration has in common."""
 
 
 class Item(Base, frozen=True, kw_only=True):
@@ -180,84 +169,6 @@ class Phase(Base, frozen=True, kw_only=True):
 
 class SwitchRoot(Base, frozen=True, kw_only=True):
     root_file_system: Mount
-
-
-# -- processes -------------------------------------------------------------------------------------
-
-
-class RestartType(enum.StrEnum):
-    NEVER = "Never"
-    ON_FAILURE = "OnFailure"
-    ALWAYS = "Always"
-    UNLESS_STOPPED = "UnlessStopped"
-
-
-class RestartPolicy(Base, frozen=True, kw_only=True):
-    """When and how fast to start a process again. ``max_retries`` None: without limit. ``backoff`` 0: at once."""
-
-    type: RestartType = RestartType.NEVER
-    max_retries: int | None = None
-    backoff: Duration = 2.0
-    max_backoff: Duration = 60.0
-    multiplier: float = 2.0
-    reset_after: Duration = 60.0
-    success_exit_codes: tuple[int, ...] = (0,)
-
-
-class Inherit(Base, frozen=True, kw_only=True, tag_field="type", tag="inherit"):
-    """Relayed through ocelot onto its own output."""
-
-
-class Direct(Base, frozen=True, kw_only=True, tag_field="type", tag="direct"):
-    """ocelot's own descriptor itself, without a relay."""
-
-
-class Null(Base, frozen=True, kw_only=True, tag_field="type", tag="null"):
-    """Thrown away."""
-
-
-class File(Base, frozen=True, kw_only=True, tag_field="type", tag="file"):
-    path: Text
-
-
-class Syslog(Base, frozen=True, kw_only=True, tag_field="type", tag="syslog"):
-    """RFC 5424. ``address``: a unix datagram socket's path, or ``udp://HOST:PORT`` (numeric host)."""
-
-    address: Text = "/dev/log"
-
-
-class Kmsg(Base, frozen=True, kw_only=True, tag_field="type", tag="kmsg"):
-    """The kernel log, one record a line."""
-
-
-Destination = Inherit | Direct | Null | File | Syslog | Kmsg
-
-
-class Stream(Base, frozen=True, kw_only=True):
-    """Where one output stream of a process goes. ``ring`` bytes of it are kept in memory for ``ocelotctl logs``."""
-
-    destination: Destination = Inherit()
-    on_full: Literal["drop", "block"] = "drop"
-    ring: Size = 65536
-
-
-class Log(Base, frozen=True, kw_only=True):
-    stdout: Stream = Stream()
-    stderr: Stream = Stream()
-
-
-class Process(Base, frozen=True, kw_only=True):
-    program: Text
-    arguments: tuple[Text, ...] = ()
-    working_directory: Text | None = None
-    environment_variables: dict[str, Text] = {}
-    environment_file: Text | None = None
-    type: Literal["service", "oneshot"] = "service"
-    essential: bool = False
-    restart_policy: RestartPolicy = RestartPolicy()
-    shutdown_signal: SignalNumber = 15
-    termination_grace_period: Duration = 60.0
-    log: Log = Log()
 
 
 # -- hand-off --------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""The records of one process entry and what it contains; ``structs`` has them too, under the same names.
+
+Annotations are real objects, not strings, since ``loading`` and ``schema`` read them.
+"""
+
+import enum
+from typing import Literal
+
+from ocelot.config.base import Base, Duration, SignalNumber, Size, Text
+
+
+class RestartType(enum.StrEnum):
+    NEVER = "Never"
+    ON_FAILURE = "OnFailure"
+    ALWAYS = "Always"
+    UNLESS_STOPPED = "UnlessStopped"
+
+
+class RestartPolicy(Base, frozen=True, kw_only=True):
+    """When and how fast to start a process again. ``max_retries`` None: without limit. ``backoff`` 0: at once."""
+
+    type: RestartType = RestartType.NEVER
+    max_retries: int | None = None
+    backoff: Duration = 2.0
+    max_backoff: Duration = 60.0
+    multiplier: float = 2.0
+    reset_after: Duration = 60.0
+    success_exit_codes: tuple[int, ...] = (0,)
+
+
+class Inherit(Base, frozen=True, kw_only=True, tag_field="type", tag="inherit"):
+    """Relayed through ocelot onto its own output."""
+
+
+class Direct(Base, frozen=True, kw_only=True, tag_field="type", tag="direct"):
+    """ocelot's own descriptor itself, without a relay."""
+
+
+class Null(Base, frozen=True, kw_only=True, tag_field="type", tag="null"):
+    """Thrown away."""
+
+
+class File(Base, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    path: Text
+
+
+class Syslog(Base, frozen=True, kw_only=True, tag_field="type", tag="syslog"):
+    """RFC 5424. ``address``: a unix datagram socket's path, or ``udp://HOST:PORT`` (numeric host)."""
+
+    address: Text = "/dev/log"
+
+
+class Kmsg(Base, frozen=True, kw_only=True, tag_field="type", tag="kmsg"):
+    """The kernel log, one record a line."""
+
+
+Destination = Inherit | Direct | Null | File | Syslog | Kmsg
+
+
+class Stream(Base, frozen=True, kw_only=True):
+    """Where one output stream of a process goes. ``ring`` bytes of it are kept in memory for ``ocelotctl logs``."""
+
+    destination: Destination = Inherit()
+    on_full: Literal["drop", "block"] = "drop"
+    ring: Size = 65536
+
+
+class Log(Base, frozen=True, kw_only=True):
+    stdout: Stream = Stream()
+    stderr: Stream = Stream()
+
+
+class Process(Base, frozen=True, kw_only=True):
+    program: Text
+    arguments: tuple[Text, ...] = ()
+    working_directory: Text | None = None
+    environment_variables: dict[str, Text] = {}
+    environment_file: Text | None = None
+    type: Literal["service", "oneshot"] = "service"
+    essential: bool = False
+    restart_policy: RestartPolicy = RestartPolicy()
+    shutdown_signal: SignalNumber = 15
+    termination_grace_period: Duration = 60.0
+    log: Log = Log()
