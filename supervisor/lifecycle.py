@@ -18,6 +18,7 @@ class Event(enum.StrEnum):
     START = "start"  # it is to run now: somebody asked, a dependency is met, or its backoff is over
     HOLD = "hold"  # it is to run, but a dependency is not met
     READY = "ready"  # it is as ready as anybody can tell
+    UNREADY = "unready"  # it runs, but its readiness has gone
     STOP = "stop"  # it is to end
     GONE = "gone"  # it ended as it was asked to, perhaps before it had begun
     RETRY = "retry"  # it ended (or never began), and will be started again
@@ -46,7 +47,12 @@ TABLE: Mapping[State, Mapping[Event, State]] = {
         Event.STOP: State.STOPPING,
         Event.GONE: State.STOPPED,
     },
-    State.RUNNING: {**_ENDINGS, Event.READY: State.RUNNING, Event.STOP: State.STOPPING},
+    State.RUNNING: {
+        **_ENDINGS,
+        Event.READY: State.RUNNING,
+        Event.UNREADY: State.RUNNING,
+        Event.STOP: State.STOPPING,
+    },
     State.STOPPING: {**_ENDINGS, Event.GONE: State.STOPPED, Event.STOP: State.STOPPING},
     State.BACKOFF: {**_AT_REST, Event.STOP: State.STOPPED},
     # How it ended stays visible when somebody stops what has already ended

@@ -22,8 +22,9 @@ from ocelot.wire.protocol import ProcessStatus
 from supervisor.lifecycle import ALIVE, ENDED
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
-from supervisor.process import Change, Process, Spawner, Surroundings
+from supervisor.process import Change, Process
 from supervisor.relay import Relay
+from supervisor.surroundings import Spawner, Surroundings
 
 MARGIN = 10.0
 """Seconds beyond the longest chain of grace periods, when no ``shutdownTimeout`` is given."""
@@ -171,7 +172,7 @@ class Supervisor:
             log.info(f"stopping {many}, within {bound:.3g}s")
         for process in reversed(self._processes.values()):
             process.stop(cause, limit=bound - kept)
-            if process.state is State.RUNNING:
+            if process.state in (State.STARTING, State.RUNNING):
                 await process.accepted()  # its signal is sent before the next one's
         with trio.move_on_after(bound):
             for process in reversed(self._processes.values()):
@@ -238,7 +239,10 @@ class Supervisor:
                 self._end(self._ending_of(first, "every process has ended; the first failure was"))
 
     def _ending_of(self, process: Process, words: str) -> Ending:
-        status = process.last_exit.status if process.last_exit is not None else 0
+        last = process.history.last_exit
+        status = last.status if last is not None else 0
+        if status == 0 and not process.succeeded:
+            status = 1  # a probe condemned it, and it took its leave with 0
         return Ending(status, process.name, f"{words} {process.name}: {process.reason}")
 
     def _end(self, ending: Ending) -> None:

@@ -10,70 +10,34 @@ from __future__ import annotations
 import errno
 import math
 import os
-import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeVar
 
 import trio
 
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError, SpawnError, describe
-from ocelot.linux.inherited import Inherited
-from ocelot.states import Cause, ExitStatus, Goal, State, signal_name
-from ocelot.wire.protocol import ExitInfo, ProcessStatus
+from ocelot.states import Cause, Goal, State, signal_name
+from ocelot.wire.protocol import ProcessStatus
 from supervisor import restart
 from supervisor.environment_file import read_environment_file
+from supervisor.history import History
 from supervisor.lifecycle import ALIVE, ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
+from supervisor.surroundings import Ends, Handles, Health, ProcessOutput, Surroundings, Verdict
+
+T = TypeVar("T")
 
 OPEN_TIMEOUT = 30.0
 """Seconds for a network file system to open a program."""
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
-
-
-class Ends(Protocol):
-    """The descriptors that a child gets; closed here once it has them."""
-
-    @property
-    def stdout(self) -> int: ...
-    @property
-    def stderr(self) -> int: ...
-    def close(self) -> None: ...
-
-
-class ProcessOutput(Protocol):
-    """Where the output of a process goes, over all its lives; ``supervisor.output.Output`` is one."""
-
-    def open(self) -> Ends: ...
-    async def finish(self) -> None: ...
-
-
-class Spawner(Protocol):
-    """Who starts children and reaps them; ``supervisor.reaper.Reaper`` is one."""
-
-    def spawn(self, spec: SpawnSpec, *, on_exit: Callable[[], None]) -> Child: ...
-    async def spawn_in_thread(self, spec: SpawnSpec, *, timeout: float, on_exit: Callable[[], None]) -> Child: ...
-    def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool: ...
-    def unwatch_group(self, group: int) -> None: ...
-    def kill_leftovers(self, group: int) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all processes of a set share. ``slow``: whether the file of a program may not answer (a network root)."""
-
-    spawner: Spawner
-    inherited: Inherited
-    environment: Mapping[str, str]
-    slow: Callable[[SpawnSpec], bool] = lambda spec: False
-    jitter: restart.Jitter = lambda: random.uniform(0.8, 1.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +72,15 @@ class Process:
         self.state = State.STOPPED
         self.goal = Goal.DOWN
         self.reason = "not started yet"
-        self.last_end: restart.End | None = None
-        self.last_exit: ExitInfo | None = None
-        self.restarts_by_cause: dict[str, int] = {}
+        self.history = History()
+        self.health: Health | None = None  # set before it runs, if anything is known of its health
         self._around = surroundings
         self._publish = publish
         self._child: Child | None = None
         self._began = 0.0  # trio's clock
         self._began_at: float | None = None  # the real clock
         self._next_start = 0.0  # trio's clock; set when BACKOFF is entered
-        self._in_a_row = 0
+        self._verdict: Verdict | None = None  # of its health, while it is being stopped for that
         self._why = Cause.OPERATOR
         self._start_wanted = False
         self._stop_wanted = False
@@ -187,7 +150,19 @@ class Process:
     @property
     def succeeded(self) -> bool:
         """Whether its last end was a success by its own ``successExitCodes``."""
-        return self.last_end is not None and restart.succeeded(self.config.restart_policy, self.last_end)
+        end = self.history.last_end
+        return end is not None and restart.succeeded(self.config.restart_policy, end)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs, and serves as far as anybody can tell."""
+        return self.state is State.RUNNING and (self.health is None or self.health.ready)
+
+    def readiness_changed(self) -> None:
+        """Its health calls this when its ``ready`` has changed."""
+        if self.state is State.RUNNING and self.health is not None:
+            self.reason = "ready again" if self.health.ready else "runs, but is not ready"
+            self._enter(Event.READY if self.health.ready else Event.UNREADY)
 
     def status(self) -> ProcessStatus:
         running = self.state in ALIVE and self._began_at is not None
@@ -196,16 +171,16 @@ class Process:
             name=self.name,
             state=self.state.value,
             goal=self.goal.value,
-            ready=self.state is State.RUNNING,
+            ready=self.ready,
             pid=self.pid,
             type=self.config.type,
             essential=self.config.essential,
             started_at=self._began_at if running else None,
             uptime=trio.current_time() - self._began if running else None,
-            restarts=sum(self.restarts_by_cause.values()),
-            restarts_by_cause=dict(self.restarts_by_cause),
+            restarts=sum(self.history.restarts.values()),
+            restarts_by_cause=dict(self.history.restarts),
             next_start_in=max(0.0, self._next_start - trio.current_time()) if pending else None,
-            last_exit=self.last_exit,
+            last_exit=self.history.last_exit,
             reason=self.reason,
             program=self.config.program,
         )
@@ -226,7 +201,7 @@ class Process:
         if self.state is not State.STOPPING:
             self._kill_wanted = False
         ended = event in (Event.RETRY, Event.DONE, Event.GIVE_UP)
-        cause = self.last_end.cause if ended and self.last_end is not None else None
+        cause = self.history.last_end.cause if ended and self.history.last_end is not None else None
         self._log(event)
         self._publish(Change(self.name, before, self.state, event, self.reason, cause))
         self._watchers.unpark_all()
@@ -247,33 +222,47 @@ class Process:
         return Event.START
 
     async def _start(self) -> Event:
+        """STARTING: the spawn, and the wait for readiness where there is a way to tell."""
         self._start_wanted = False
         try:
-            self._child = await self._spawn()
+            child = self._child = await self._spawn()
         except SpawnError as error:
-            self._note_end(
-                None, Cause.SPAWN_FAILED, str(error), shell_status=127 if error.errno == errno.ENOENT else 126
-            )
+            shell_status = 127 if error.errno == errno.ENOENT else 126
+            self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
             await self._finish_output()
             return self._decide()
-        if self._child is None:
+        if child is None:
             self.reason = f"stopped ({self._why.value}) before it had started"
             return Event.GONE
         self._began = trio.current_time()
         self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
-        self.reason = f"started with pid {self._child.pid}"
+        self.reason = f"started with pid {child.pid}"
+        if self.health is not None:
+            verdict = await self._while_up(child, self.health.until_ready)
+            if child.status is not None or self._stop_wanted or verdict is not None:
+                return await self._leave(child, verdict)
+            self.reason = f"ready with pid {child.pid}"
         return Event.READY
 
     async def _run(self) -> Event:
+        """RUNNING: until it dies, is to stop, or is found to be of no more use."""
         child = self._living_child()
-        while child.status is None:
-            if self._stop_wanted:
-                return Event.STOP
+        verdict = None
+        if self.health is not None:
+            verdict = await self._while_up(child, self.health.watch)
+        while child.status is None and not self._stop_wanted and verdict is None:
             await self._woken()
+        return await self._leave(child, verdict)
+
+    async def _leave(self, child: Child, verdict: Verdict | None) -> Event:
+        """What ends STARTING and RUNNING: a death, a wish, or a verdict, in this order."""
+        if child.status is None:
+            if not self._stop_wanted and verdict is not None:
+                self._verdict, self._why = verdict, verdict.cause
+            return Event.STOP
         # The reaper has sent SIGKILL to what was left of its group
         await self._finish_output()
-        cause = Cause.EXIT if child.status.code is not None else Cause.SIGNAL
-        self._note_end(child.status, cause, str(child.status))
+        self._note_end(child, Cause.EXIT if child.status.code is not None else Cause.SIGNAL)
         return self._decide()
 
     async def _stop(self) -> Event:
@@ -282,7 +271,10 @@ class Process:
         self._start_wanted = self._start_wanted and self.goal is Goal.UP
         child.kill_group = False  # the leader may go first: the others keep their grace
         began = trio.current_time()
-        self.reason = f"stopping ({self._why.value})"
+        verdict, self._verdict = self._verdict, None
+        self.reason = f"stopping ({self._why.value})" if verdict is None else f"stopping: {verdict.reason}"
+        if verdict is not None:
+            log.warn(f"{self.name}: {self.reason}")
         _signal_group(child, self.config.shutdown_signal)
         _signal_group(child, signal.SIGCONT)  # a stopped process would not see the other one
         emptied = trio.Event()
@@ -300,12 +292,13 @@ class Process:
                 )
             self._around.spawner.unwatch_group(child.pid)
         await self._finish_output()
-        assert child.status is not None
-        self._note_end(child.status, self._why, str(child.status))
+        self._note_end(child, self._why)
+        if verdict is not None and self.goal is Goal.UP and not self._start_wanted:
+            return self._decide(verdict)
         self.reason = f"stopped ({self._why.value}): {child.status}"
-        self._in_a_row = 0
+        self.history.in_a_row = 0
         if self._start_wanted:
-            self._count_restart(self._why)
+            self.history.restarted(self._why)
         return Event.GONE
 
     async def _back_off(self) -> Event:
@@ -318,8 +311,8 @@ class Process:
             await self._woken(self._next_start)
         if self._stop_wanted:
             return Event.STOP
-        if self.last_end is not None:
-            self._count_restart(self.last_end.cause)
+        if self.history.last_end is not None:
+            self.history.restarted(self.history.last_end.cause)
         self.reason = "to be started again"
         return Event.START
 
@@ -327,33 +320,44 @@ class Process:
 
     async def _spawn(self) -> Child | None:
         """The child, or None if it was told to stop before a slow file system had answered."""
-        config = self.config
-        from_file = {} if config.environment_file is None else await read_environment_file(config.environment_file)
-        environment = self._around.inherited.child_environment(
-            self._around.environment, from_file, config.environment_variables
-        )
+        path = self.config.environment_file
+        from_file = {} if path is None else await read_environment_file(path)
+        opened: list[Ends | Handles] = []
         try:
-            ends = self.output.open()
-        except (OSError, OcelotError) as error:
-            raise SpawnError(
-                f'cannot start "{config.program}": cannot open its log: {describe(error)}',
-                step="log",
-                errno=error.errno or 0 if isinstance(error, OSError) else 0,
-            ) from error
-        try:
-            spec = SpawnSpec(
-                argv=(config.program, *config.arguments),
-                environment=environment,
-                working_directory=config.working_directory,
-                stdout=ends.stdout,
-                stderr=ends.stderr,
-                limits=self._around.inherited.limits,
-            )
+            spec = self._specification(from_file, opened)
             if self._around.slow(spec):
                 return await self._spawn_aside(spec)
             return self._around.spawner.spawn(spec, on_exit=self._wake)
         finally:
-            ends.close()
+            for each in opened:
+                each.close()
+
+    def _specification(self, from_file: Mapping[str, str], opened: list[Ends | Handles]) -> SpawnSpec:
+        """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
+        config, around, step = self.config, self._around, "health"
+        environment = around.inherited.child_environment(around.environment, from_file, config.environment_variables)
+        try:
+            if self.health is not None:
+                handles = self.health.handles()
+                opened.append(handles)
+                environment = {**environment, **handles.environment}
+            step = "log"
+            ends = self.output.open()
+        except (OSError, OcelotError) as error:
+            raise SpawnError(
+                f'cannot start "{config.program}": cannot open its {step}: {describe(error)}',
+                step=step,
+                errno=error.errno or 0 if isinstance(error, OSError) else 0,
+            ) from error
+        opened.append(ends)
+        return SpawnSpec(
+            argv=(config.program, *config.arguments),
+            environment=environment,
+            working_directory=config.working_directory,
+            stdout=ends.stdout,
+            stderr=ends.stderr,
+            limits=around.inherited.limits,
+        )
 
     async def _spawn_aside(self, spec: SpawnSpec) -> Child | None:
         child = None
@@ -368,36 +372,47 @@ class Process:
             await self._woken()
         scope.cancel()
 
-    def _decide(self) -> Event:
-        assert self.last_end is not None
+    async def _while_up(self, child: Child, look: Callable[[Child], Awaitable[T]]) -> T | None:
+        """What ``look`` returns; None if the child died or is to stop before that, or if looking failed."""
+        found: T | None = None
+
+        async def run() -> None:
+            nonlocal found
+            try:
+                found = await look(child)
+            except Exception as error:  # noqa: BLE001 (a bug in looking must not end what it looks at)
+                log.error(f"{self.name}: cannot look after its health any more: {describe(error)}")
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            while child.status is None and not self._stop_wanted:
+                await self._woken()
+            nursery.cancel_scope.cancel()
+        return found
+
+    def _decide(self, verdict: Verdict | None = None) -> Event:
+        history = self.history
+        assert history.last_end is not None
+        assert history.last_exit is not None
         decision = restart.decide(
             self.config.restart_policy,
-            self._in_a_row,
-            self.last_end,
+            history.in_a_row,
+            history.last_end,
             oneshot=self.config.type == "oneshot",
             jitter=self._around.jitter,
         )
-        self._in_a_row = decision.restarts
+        history.in_a_row = decision.restarts
         self._next_start = trio.current_time() + decision.delay
-        self.reason = f"{self.last_exit.detail if self.last_exit else 'ended'}; {decision.reason}"
+        why = f"{verdict.reason}, and it " if verdict is not None else ""
+        self.reason = f"{why}{history.last_exit.detail}; {decision.reason}"
         return decision.event
 
-    def _note_end(self, status: ExitStatus | None, cause: Cause, detail: str, *, shell_status: int = 0) -> None:
-        uptime = trio.current_time() - self._began if status is not None else 0.0
-        self.last_end = restart.End(status, cause, uptime)
-        self.last_exit = ExitInfo(
-            status=status.shell_status if status is not None else shell_status,
-            code=status.code if status is not None else None,
-            signal=signal_name(status.signal) if status is not None and status.signal is not None else None,
-            cause=cause.value,
-            detail=detail,
-            at=time.clock_gettime(time.CLOCK_REALTIME),
-        )
+    def _note_end(self, child: Child, cause: Cause) -> None:
+        assert child.status is not None
+        self.history.ended(child.status, cause, trio.current_time() - self._began)
         self._child = None
         self._began_at = None
-
-    def _count_restart(self, cause: Cause) -> None:
-        self.restarts_by_cause[cause.value] = self.restarts_by_cause.get(cause.value, 0) + 1
 
     async def _finish_output(self) -> None:
         with trio.move_on_after(FINISH_TIMEOUT):
@@ -443,7 +458,7 @@ class Process:
             log.error(line)
         elif event is Event.RETRY or (event is Event.DONE and not self.succeeded):
             log.warn(line)
-        elif event in (Event.DONE, Event.GONE):
+        elif event in (Event.DONE, Event.GONE, Event.UNREADY):
             log.info(line)
         else:
             log.debug(line)

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
-from supervisor.process import Surroundings
+from supervisor.surroundings import Surroundings
 
 
 class FakeChild:

@@ -88,7 +88,7 @@ def test_the_backoff_takes_its_time():
                 assert len(bench.spawner.children) == count
                 await trio.sleep(0.02)
                 assert len(bench.spawner.children) == count + 1
-            assert bench.process.restarts_by_cause == {"signal": 3}
+            assert bench.process.history.restarts == {"signal": 3}
 
     run(test)
 
@@ -246,7 +246,7 @@ def test_a_restart_stops_and_starts_and_is_counted():
             await bench.process.settled()
             assert bench.process.state is State.RUNNING
             assert len(bench.spawner.children) == 2
-            assert bench.process.restarts_by_cause == {"operator": 1}
+            assert bench.process.history.restarts == {"operator": 1}
 
     run(test)
 

@@ -1,0 +1,44 @@
+"""How one process has ended so far: its last end, for whoever decides and for whoever asks, and its restarts by cause."""
+
+from __future__ import annotations
+
+import time
+
+from ocelot.states import Cause, ExitStatus, signal_name
+from ocelot.wire.protocol import ExitInfo
+from supervisor.restart import End
+
+
+class History:
+    """``in_a_row``: restarts without a success that lasted (see ``restart``)."""
+
+    __slots__ = ("in_a_row", "last_end", "last_exit", "restarts")
+
+    def __init__(self) -> None:
+        self.last_end: End | None = None
+        self.last_exit: ExitInfo | None = None
+        self.restarts: dict[str, int] = {}
+        self.in_a_row = 0
+
+    def ended(self, status: ExitStatus, cause: Cause, uptime: float) -> None:
+        """It ran for ``uptime`` seconds and ended."""
+        self.last_end = End(status, cause, uptime)
+        self.last_exit = ExitInfo(
+            status=status.shell_status,
+            code=status.code,
+            signal=signal_name(status.signal) if status.signal is not None else None,
+            cause=cause.value,
+            detail=str(status),
+            at=time.clock_gettime(time.CLOCK_REALTIME),
+        )
+
+    def never_ran(self, cause: Cause, detail: str, shell_status: int) -> None:
+        """It could not be started. ``shell_status``: what a shell would show for that."""
+        self.last_end = End(None, cause)
+        self.last_exit = ExitInfo(
+            status=shell_status, cause=cause.value, detail=detail, at=time.clock_gettime(time.CLOCK_REALTIME)
+        )
+
+    def restarted(self, cause: Cause) -> None:
+        """It is started again because of ``cause``."""
+        self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1

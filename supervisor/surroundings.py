@@ -1,0 +1,89 @@
+"""What a process needs from those around it: who spawns and reaps, where its output goes, who looks after its health."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from ocelot.linux.inherited import Inherited
+from ocelot.states import Cause
+from supervisor import restart
+from supervisor.reaper import Child
+from supervisor.spawn import SpawnSpec
+
+
+class Ends(Protocol):
+    """The descriptors that a child gets; closed here once it has them."""
+
+    @property
+    def stdout(self) -> int: ...
+    @property
+    def stderr(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class ProcessOutput(Protocol):
+    """Where the output of a process goes, over all its lives; ``supervisor.output.Output`` is one."""
+
+    def open(self) -> Ends: ...
+    async def finish(self) -> None: ...
+
+
+class Spawner(Protocol):
+    """Who starts children and reaps them; ``supervisor.reaper.Reaper`` is one."""
+
+    def spawn(self, spec: SpawnSpec, *, on_exit: Callable[[], None]) -> Child: ...
+    async def spawn_in_thread(self, spec: SpawnSpec, *, timeout: float, on_exit: Callable[[], None]) -> Child: ...
+    def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool: ...
+    def unwatch_group(self, group: int) -> None: ...
+    def kill_leftovers(self, group: int) -> int: ...
+
+
+class Verdict(NamedTuple):
+    """A process must go: LIVENESS, STARTUP or WATCHDOG, and why, in words."""
+
+    cause: Cause
+    reason: str
+
+
+class Handles(Protocol):
+    """What one start of a process gets for its health: variables, and descriptors by their number in the child."""
+
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    @property
+    def descriptors(self) -> Mapping[int, int]: ...
+    def close(self) -> None: ...
+
+
+class Health(Protocol):
+    """Who finds out whether a process is ready and alive, over all its lives; ``supervisor.health.Health`` is one."""
+
+    @property
+    def ready(self) -> bool:
+        """What the last probe or notification said."""
+
+    def handles(self) -> Handles:
+        """For the next start."""
+
+    async def until_ready(self, child: Child) -> Verdict | None:
+        """Run from the spawn on; None when it is ready. Cancelled when the child ends or is to stop."""
+
+    async def watch(self, child: Child) -> Verdict:
+        """Run while it is up; returns only when the process must go."""
+
+    def status(self) -> Any:
+        """What is known, as the status of the process shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all processes of a set share. ``slow``: whether the file of a program may not answer (a network root)."""
+
+    spawner: Spawner
+    inherited: Inherited
+    environment: Mapping[str, str]
+    slow: Callable[[SpawnSpec], bool] = lambda spec: False
+    jitter: restart.Jitter = lambda: random.uniform(0.8, 1.2)
