@@ -172,6 +172,7 @@ class Life:
         self._why = ""
         self._born = time.monotonic() if born is None else born
         self._timeline: Timeline | None = None
+        self.measures: object | None = None
         self._kernel_log: Kmsg | None = None
 
     def _new_machine(self) -> Machine:

@@ -94,6 +94,9 @@ class Controlled(Protocol):
     def counters(self) -> Mapping[str, float]:
         """Counters of ocelot itself by name, for the metrics: ``reaped_orphans``, ``reaped_children``."""
 
+    measures: object | None
+    """What ``supervisor.metrics`` remembers between two scrapes; None until the first."""
+
 
 async def serve(
     machine: Controlled,

@@ -6,6 +6,7 @@ Imported when the first client connects.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ def metrics_answer(machine: Controlled) -> Answer:
             return _no_route(request, ())
         if request.method not in ("GET", "HEAD"):
             return _no_route(request, ("GET",))
-        return await operation(Call(machine, request, {}, {}))
+        return await operation(Call(machine, request, {}, routes.parse_query(request.query)))
 
     return answer
 
@@ -139,8 +140,32 @@ async def _openapi(_call: Call) -> Response:
 async def _metrics(call: Call) -> Response:
     from supervisor.metrics import expose
 
-    body, media = await expose(call.machine, call.request.headers.get("accept", ""))
+    body, media = await expose(call.machine, call.request.headers.get("accept", ""), pss=_flag(call.query, "pss"))
     return Response(body, media=media)
+
+
+async def _figures(call: Call) -> Response:
+    from supervisor.metrics import read_usage
+
+    supervisor = _supervisor(call)
+    usages = await read_usage(call.machine, pss=_flag(call.query, "pss"))
+    chosen = resolve(supervisor.names, call.query.get("name") or ["*"])
+    found = [
+        protocol.ProcessFigures(
+            name=name,
+            cpu_seconds=used.counted.user_seconds + used.counted.system_seconds,
+            resident_memory=used.resident_memory,
+            proportional_memory=used.pss,
+            processes=used.processes,
+            threads=used.threads,
+            open_fds=used.open_fds,
+            read_bytes=used.counted.read_bytes,
+            written_bytes=used.counted.written_bytes,
+        )
+        for name in chosen
+        if (used := usages.get(name)) is not None
+    ]
+    return _json(protocol.FiguresReply(at=time.clock_gettime(time.CLOCK_MONOTONIC), processes=found))
 
 
 # -- acting
@@ -250,5 +275,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "health": _health,
     "openapi": _openapi,
     "metrics": _metrics,
+    "figures": _figures,
 }
 """By the operation of a route; a test holds the two together."""

@@ -7,17 +7,15 @@ and 9 modules remain). So its text format 0.0.4, which lies behind those, is wri
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ocelot import __version__
-from ocelot.states import State
-from ocelot.wire.protocol import BootTimeline, ProcessStatus
 from ocelot.wire.routes import OPENMETRICS, TEXT_METRICS
-from supervisor.control import Controlled, LogSource
-from supervisor.figures import Figures, own_start_time, read_all
+from supervisor import cgroup_figures, families, figures
+from supervisor.control import Controlled
+from supervisor.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -38,9 +36,36 @@ def _prepare() -> None:
         sys.modules[_PACKAGE] = module_from_spec(spec)
 
 
-async def expose(machine: Controlled, accept: str) -> tuple[bytes, str]:
-    """The figures as text, and its media type: OpenMetrics 1.0 if ``accept`` names it, else the text format 0.0.4."""
-    registry = await collect(machine)
+@dataclass
+class Measures:
+    """What is remembered between two scrapes; made by the first one, and kept by the machine."""
+
+    meter: figures.Meter = field(default_factory=figures.Meter)
+    lag: LoopLag = field(default_factory=LoopLag.install)
+
+
+def measures(machine: Controlled) -> Measures:
+    """Those of ``machine``; the first call begins to measure the event loop."""
+    if not isinstance(machine.measures, Measures):
+        machine.measures = Measures()
+    return machine.measures
+
+
+async def read_usage(machine: Controlled, *, pss: bool = False) -> dict[str, figures.Usage]:
+    """What every supervised process uses now, with its children, by name."""
+    statuses = machine.status().processes
+    meter = measures(machine).meter
+    names = {status.name for status in statuses}
+    meter.forget([name for name in meter.known if name not in names])
+    return await meter.read({status.name: status.pid for status in statuses if status.pid is not None}, pss=pss)
+
+
+async def expose(machine: Controlled, accept: str, *, pss: bool = False) -> tuple[bytes, str]:
+    """The figures as text, and its media type: OpenMetrics 1.0 if ``accept`` names it, else the text format 0.0.4.
+
+    ``pss``: with the proportional memory, which costs the kernel a walk over every page table.
+    """
+    registry = await collect(machine, pss=pss)
     if "application/openmetrics-text" in accept:
         from prometheus_client.openmetrics.exposition import generate_latest
 
@@ -49,24 +74,36 @@ async def expose(machine: Controlled, accept: str) -> tuple[bytes, str]:
     return text_format(registry.collect()), TEXT_METRICS
 
 
-async def collect(machine: Controlled) -> CollectorRegistry:
+async def collect(machine: Controlled, *, pss: bool = False) -> CollectorRegistry:
     """A registry that holds the figures of now."""
     _prepare()
     from prometheus_client.registry import CollectorRegistry
 
-    processes = machine.status().processes
-    me = os.getpid()
-    figures = await read_all([me, *(process.pid for process in processes if process.pid is not None)])
+    usages = await read_usage(machine, pss=pss)
     supervisor = machine.supervisor
-    families = [
-        *_processes(processes, figures),
-        *_outputs(supervisor.outputs.items() if supervisor is not None else ()),
-        *_boot(machine.timeline()),
-        *_ocelot(machine, figures.get(me)),
+    found = [
+        *families.processes(machine.status().processes),
+        *families.usage(usages),
+        *families.outputs(supervisor.outputs.items() if supervisor is not None else ()),
+        *families.boot(machine.timeline()),
+        *families.machine(cgroup_figures.pressure("/proc/pressure"), _memory()),
+        *families.ocelot(machine.counters(), figures.own(), measures(machine).lag),
     ]
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(families))
+    registry.register(_Collected(found))
     return registry
+
+
+def _memory() -> dict[str, int]:
+    """/proc/meminfo in bytes, proc_meminfo(5)."""
+    found = {}
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            words = rest.split()
+            if words and words[0].isdigit():
+                found[name] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
+    return found
 
 
 class _Collected:
@@ -82,112 +119,8 @@ class _Collected:
         return self._families
 
 
-def _gauge(name: str, help: str, labels: tuple[str, ...] = ()) -> Any:
-    from prometheus_client.metrics_core import GaugeMetricFamily
-
-    return GaugeMetricFamily(name, help, labels=labels)
-
-
-def _counter(name: str, help: str, labels: tuple[str, ...] = ()) -> Any:
-    """``name`` without ``_total``, which the sample gets."""
-    from prometheus_client.metrics_core import CounterMetricFamily
-
-    return CounterMetricFamily(name, help, labels=labels)
-
-
-def _processes(processes: list[ProcessStatus], figures: dict[int, Figures]) -> Iterator[Metric]:
-    by_name = ("process",)
-    up = _gauge("ocelot_process_up", "Whether the process runs (1) or not (0).", by_name)
-    state = _gauge("ocelot_process_state", "1 for the state that the process is in.", (*by_name, "state"))
-    restarts = _counter("ocelot_process_restarts", "Times it was started again, by cause.", (*by_name, "cause"))
-    last_exit = _gauge("ocelot_process_last_exit_status", "How it last ended, 128 + n for a signal.", by_name)
-    started = _gauge("ocelot_process_start_time_seconds", "When it was started, since the epoch.", by_name)
-    for process in processes:
-        labels = (process.name,)
-        up.add_metric(labels, 1.0 if process.pid is not None else 0.0)
-        for known in State:
-            state.add_metric((process.name, known.value), 1.0 if process.state == known else 0.0)
-        for cause, count in sorted(process.restarts_by_cause.items()):
-            restarts.add_metric((process.name, cause), count)
-        if process.last_exit is not None:
-            last_exit.add_metric(labels, process.last_exit.status)
-        if process.started_at is not None and process.pid is not None:
-            started.add_metric(labels, process.started_at)
-    yield from (up, state, restarts, last_exit, started)
-    yield from _usage(processes, figures)
-
-
-def _usage(processes: list[ProcessStatus], figures: dict[int, Figures]) -> Iterator[Metric]:
-    by_name = ("process",)
-    cpu = _counter("ocelot_process_cpu_seconds", "Processor time of its main process.", by_name)
-    memory = _gauge("ocelot_process_resident_memory_bytes", "Resident memory of its main process.", by_name)
-    fds = _gauge("ocelot_process_open_fds", "Descriptors that its main process holds.", by_name)
-    threads = _gauge("ocelot_process_threads", "Threads of its main process.", by_name)
-    for process in processes:
-        found = figures.get(process.pid) if process.pid is not None else None
-        if found is None:
-            continue
-        labels = (process.name,)
-        cpu.add_metric(labels, found.cpu_seconds)
-        memory.add_metric(labels, found.resident_memory)
-        threads.add_metric(labels, found.threads)
-        if found.open_fds is not None:
-            fds.add_metric(labels, found.open_fds)
-    yield from (cpu, memory, fds, threads)
-
-
-def _outputs(outputs: Iterable[tuple[str, LogSource]]) -> Iterator[Metric]:
-    labels = ("process", "stream")
-    relayed = _counter("ocelot_process_output_bytes", "What it wrote through ocelot.", labels)
-    dropped = _counter("ocelot_process_output_dropped_bytes", "How much of it did not reach its destination.", labels)
-    for name, source in outputs:
-        for stream, counters in source.counters.items():
-            relayed.add_metric((name, stream), counters.bytes)
-            dropped.add_metric((name, stream), counters.dropped)
-    yield from (relayed, dropped)
-
-
-def _boot(timeline: BootTimeline) -> Iterator[Metric]:
-    phases = _gauge("ocelot_boot_phase_seconds", "How long each phase of the boot took.", ("phase",))
-    extents: dict[str, tuple[float, float]] = {}
-    for span in timeline.spans:
-        if span.end is not None:
-            phase = span.phase or span.name
-            start, end = extents.get(phase, (span.start, span.end))
-            extents[phase] = min(start, span.start), max(end, span.end)
-    for phase, (start, end) in extents.items():
-        phases.add_metric((phase,), end - start)
-    yield phases
-
-
-def _ocelot(machine: Controlled, own: Figures | None) -> Iterator[Metric]:
-    info = _gauge("ocelot_build_info", "Always 1; who answers.", ("version", "python"))
-    info.add_metric((__version__, ".".join(map(str, sys.version_info[:3]))), 1)
-    yield info
-    for name, value in sorted(machine.counters().items()):
-        counter = _counter(f"ocelot_{name}", f"{name.replace('_', ' ').capitalize()} since ocelot started.")
-        counter.add_metric((), value)
-        yield counter
-    if own is None:
-        return
-    cpu = _counter("process_cpu_seconds", "Processor time of ocelot itself.")
-    cpu.add_metric((), own.cpu_seconds)
-    yield cpu
-    for name, help, figure in (
-        ("process_resident_memory_bytes", "Resident memory of ocelot itself.", own.resident_memory),
-        ("process_virtual_memory_bytes", "Virtual memory of ocelot itself.", own.virtual_memory),
-        ("process_open_fds", "Descriptors that ocelot itself holds.", own.open_fds),
-        ("process_threads", "Threads of ocelot itself.", own.threads),
-        ("process_start_time_seconds", "When ocelot itself was started, since the epoch.", own_start_time()),
-    ):
-        if figure is not None:
-            gauge = _gauge(name, help)
-            gauge.add_metric((), figure)
-            yield gauge
-
-
 def text_format(families: Iterable[Metric]) -> bytes:
-    """Counters and gauges in Prometheus' text format 0.0.4."""
+    """Counters, gauges and histograms in Prometheus' text format 0.0.4."""
     from prometheus_client.utils import floatToGoString
 
     lines = []

@@ -112,6 +112,27 @@ class Health(Wire, kw_only=True):
     failed: list[str] = []
 
 
+class ProcessFigures(Wire, kw_only=True):
+    """What a process uses, with its children. ``cpuSeconds`` and the bytes read and written only grow; null: not ours to see."""
+
+    name: str
+    cpu_seconds: float
+    resident_memory: int
+    proportional_memory: int | None = None
+    processes: int
+    threads: int
+    open_fds: int | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+class FiguresReply(Wire, kw_only=True):
+    """``at``: when they were read, seconds of a clock that only goes forward: the difference of two replies gives rates."""
+
+    at: float
+    processes: list[ProcessFigures]
+
+
 class LogLine(Wire, kw_only=True):
     at: float
     name: str

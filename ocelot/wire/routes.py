@@ -136,11 +136,24 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("openapi", "GET", f"{API}/openapi.json", None, "This interface as an OpenAPI 3.1 document."),
     Route(
+        "figures",
+        "GET",
+        f"{API}/figures",
+        Role.READ,
+        "What running processes use, with their children.",
+        protocol.FiguresReply,
+        query=(
+            Query("name", "string", "Only processes of this name or glob pattern.", many=True),
+            Query("pss", "boolean", "Also the proportional set size, which is dear to find."),
+        ),
+    ),
+    Route(
         "metrics",
         "GET",
         "/metrics",
         Role.READ,
         "Figures for Prometheus; OpenMetrics when the client accepts it.",
+        query=(Query("pss", "boolean", "Also the proportional set size, which is dear to find."),),
         media=(TEXT_METRICS, OPENMETRICS),
     ),
 )

@@ -117,6 +117,7 @@ def running(name: str, pid: int | None = 100) -> ProcessStatus:
 class FakeMachine:
     supervisor: FakeSupervisor | None = field(default_factory=lambda: FakeSupervisor("web", "web-2", "db"))
     verbs: list[PowerVerb] = field(default_factory=list)
+    measures: object | None = None
 
     def status(self) -> Status:
         return Status(
