@@ -31,6 +31,7 @@ FLOORS = {
     "ocelot.init": LIFE,
     "ocelot.cli": DOORS,
     "ocelot.ctl": DOORS,
+    "ocelot.verbs": DOORS,
     "ocelot.complete": DOORS,
     "ocelot.__main__": DOORS,
 }

@@ -1,0 +1,116 @@
+"""Looking: status, health, metrics, version."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ocelot import __version__
+from ocelot.errors import ControlError
+from ocelot.verbs.outcome import FAILED, OK, complain, exit_of, told
+from ocelot.verbs.terminal import colour, columns, print_json
+from ocelot.wire.client import Client, call
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from ocelot.verbs.arguments import Add
+
+
+def _add_status(command: ArgumentParser) -> None:
+    from ocelot.verbs.arguments import names
+
+    names(command, "*")
+    command.add_argument("-w", "--watch", action="store_true", help="show it again every second until interrupted")
+    command.set_defaults(run=_status)
+
+
+def _status(options: Namespace) -> int:
+    from ocelot.verbs.arguments import query
+
+    target = "/v1/status" + query(options.names)
+    if not options.watch:
+        return _show_status(options, call(options.socket, "GET", target))
+    import time
+
+    while True:
+        status = call(options.socket, "GET", target)
+        if sys.stdout.isatty() and not options.json:
+            sys.stdout.write("\x1b[H\x1b[2J")
+        _show_status(options, status)
+        sys.stdout.flush()
+        time.sleep(1.0)
+
+
+def _show_status(options: Namespace, status: dict[str, Any]) -> int:
+    from ocelot.wire.tables import is_up, machine_line, process_table
+
+    if options.json:
+        print_json(status)
+    else:
+        print(machine_line(status, colour=colour()))
+        if status["processes"]:
+            print()
+            for line in process_table(status["processes"], width=columns(), colour=colour()):
+                print(line)
+    return FAILED if options.names and not all(map(is_up, status["processes"])) else OK
+
+
+def _add_health(command: ArgumentParser) -> None:
+    command.set_defaults(run=_health)
+
+
+def _health(options: Namespace) -> int:
+    health = call(options.socket, "GET", "/v1/health")
+    if options.json:
+        print_json(health)
+    elif health["healthy"]:
+        print(f"healthy ({health['phase']})")
+    else:
+        print("failed: " + (", ".join(health["failed"]) or health["phase"]))
+    return OK if health["healthy"] else FAILED
+
+
+def _add_metrics(command: ArgumentParser) -> None:
+    command.set_defaults(run=_metrics)
+
+
+def _metrics(options: Namespace) -> int:
+    with Client(options.socket) as client:
+        reply = client.request("GET", "/metrics", accept="text/plain")
+        text = reply.read()
+    if reply.status != 200:
+        raise told(reply.status, text)
+    if options.json:
+        print_json({"metrics": text.decode().splitlines()})
+    else:
+        print(text.decode(), end="")
+    return OK
+
+
+def _add_version(command: ArgumentParser) -> None:
+    command.set_defaults(run=_version)
+
+
+def _version(options: Namespace) -> int:
+    server: dict[str, Any] | None = None
+    error: ControlError | None = None
+    try:
+        server = call(options.socket, "GET", "/v1/version")
+    except ControlError as caught:
+        error = caught
+    if options.json:
+        print_json({"client": __version__, "server": server})
+    else:
+        print(f"ocelotctl {__version__}")
+        if server is not None:
+            print(f"ocelot {server['version']} (Python {server['python']})")
+    return complain(error, exit_of(error)) if error is not None else OK
+
+
+COMMANDS: dict[str, Add] = {
+    "status": _add_status,
+    "health": _add_health,
+    "metrics": _add_metrics,
+    "version": _add_version,
+}

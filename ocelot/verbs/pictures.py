@@ -1,0 +1,47 @@
+"""Pictures: the boot as a timeline."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from ocelot.verbs.arguments import Add
+from ocelot.verbs.outcome import OK, told
+from ocelot.verbs.terminal import colour, columns, print_json
+from ocelot.wire.client import Client, call
+
+
+def _add_boot(command: ArgumentParser) -> None:
+    command.add_argument("--svg", metavar="FILE", help='write it as a picture, "-" for standard output')
+    command.set_defaults(run=_boot)
+
+
+def _boot(options: Namespace) -> int:
+    if options.svg:
+        with Client(options.socket) as client:
+            reply = client.request("GET", "/v1/boot", accept="image/svg+xml")
+            picture = reply.read()
+        if reply.status != 200:
+            raise told(reply.status, picture)
+        _save(picture, options.svg)
+        return OK
+    timeline = call(options.socket, "GET", "/v1/boot")
+    if options.json:
+        print_json(timeline)
+        return OK
+    from ocelot.wire.drawing import table
+
+    for line in table(timeline, width=columns() or 100, colour=colour()):
+        print(line)
+    return OK
+
+
+def _save(picture: bytes, path: str) -> None:
+    if path == "-":
+        sys.stdout.buffer.write(picture)
+    else:
+        with open(path, "wb") as file:
+            file.write(picture)
+
+
+COMMANDS: dict[str, Add] = {"boot": _add_boot}

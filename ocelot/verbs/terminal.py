@@ -1,0 +1,26 @@
+"""Standard output: how wide it is, whether it likes colour, and JSON on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def print_json(value: object) -> None:
+    import json
+
+    # Indented for eyes only: json's quick encoder cannot indent
+    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def columns() -> int | None:
+    """The width of the terminal; None when the output goes elsewhere and may be as wide as it likes."""
+    try:
+        return os.get_terminal_size(1).columns or None
+    except OSError:
+        return None
+
+
+def colour() -> bool:
+    """Standard output is a terminal, and nobody said that it should stay plain (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
