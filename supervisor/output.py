@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import trio
 
@@ -17,6 +17,9 @@ from ocelot.linux.descriptors import Writer
 from supervisor import sinks
 from supervisor.relay import Counters, Relay, Stream
 from supervisor.ring import Line, Ring
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import StreamSnapshot
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -119,6 +122,16 @@ class Output:
             stream.sink.close()
         if self._own_relay:
             self._relay.close()
+
+    def snapshot(self) -> dict[str, StreamSnapshot]:
+        """By stream name; only streams that are relayed."""
+        return {kind: stream.snapshot() for kind, stream in self._streams.items()}
+
+    def restore(self, kept: Mapping[str, StreamSnapshot]) -> None:
+        """Go on with the pipes of the image before this one. Raises OSError."""
+        for kind, stream in self._streams.items():
+            if kind in kept:
+                stream.restore(kept[kind])
 
     def lines(self, last: int | None = None, since: float | None = None) -> list[OutputLine]:
         """What is kept of both streams, by time: the ``last`` lines, those from ``since`` (epoch seconds) on, or all."""

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -22,6 +23,9 @@ from ocelot.errors import SpawnError
 from ocelot.linux import syscalls
 from ocelot.states import ExitStatus
 from supervisor.spawn import ChildFailed, SpawnSpec, spawn
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import ChildSnapshot, ReaperSnapshot
 
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _BATCH = 256  # deaths between two chances for other tasks: about a millisecond
@@ -66,6 +70,11 @@ class Child:
                 # It leads no group (it was started without one), or moved into another: then it alone is meant
                 os.kill(self.pid, number)
 
+    def snapshot(self) -> ChildSnapshot:
+        from supervisor.snapshots import ChildSnapshot
+
+        return ChildSnapshot(pid=self.pid, kill_group=self.kill_group, status=self.status)
+
     def _ended(self, status: ExitStatus) -> None:
         self.status = status
         if self._event is not None:
@@ -99,6 +108,32 @@ class Reaper:
             await self._drain()  # those that died before we listened
             async for _ in deaths:
                 await self._drain()
+
+    def adopt(self, kept: ChildSnapshot, on_exit: Callable[[], None]) -> Child:
+        """A child that the image before this one started. Call it before :meth:`run`, or its death is an orphan's."""
+        child = Child(kept.pid, kill_group=kept.kill_group, on_exit=on_exit)
+        child.status = kept.status
+        if kept.status is None:
+            self._children[kept.pid] = child
+        return child
+
+    def snapshot(self) -> ReaperSnapshot:
+        from supervisor.snapshots import ReaperSnapshot
+
+        return ReaperSnapshot(children_reaped=self.children_reaped, orphans_reaped=self.orphans_reaped)
+
+    def restore(self, kept: ReaperSnapshot) -> None:
+        self.children_reaped, self.orphans_reaped = kept.children_reaped, kept.orphans_reaped
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The children that we started and that have not ended."""
+        return frozenset(self._children)
+
+    @property
+    def spawning(self) -> int:
+        """How many spawns are under way in threads."""
+        return self._spawning
 
     @property
     def living(self) -> int:

@@ -15,6 +15,7 @@ import struct
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -22,6 +23,9 @@ from ocelot import log
 from ocelot.errors import describe
 from supervisor.ring import Line, Ring, real_time
 from supervisor.sinks import Shared, Sink
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import StreamSnapshot
 
 BLOCK = 64 * 1024
 """Bytes a read: the size of a pipe."""
@@ -53,6 +57,7 @@ class Relay:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._unfinished: dict[Stream, float] = {}
+        self._held: list[Stream] = []  # whose sinks were full before there was a nursery
         self._nursery: trio.Nursery | None = None
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
@@ -76,11 +81,15 @@ class Relay:
         """Wait for the full sink of ``stream`` in a task of its own."""
         if self._nursery is not None:
             self._nursery.start_soon(stream.wait)
+        else:
+            self._held.append(stream)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            while self._held:
+                self.start(self._held.pop())
             try:
                 while True:
                     with trio.move_on_at(next(iter(self._unfinished.values()), float("inf"))):
@@ -201,6 +210,35 @@ class Stream:
         """Close the pipe without reading it: the child was never started."""
         self._relay.remove(self._fd)
         self._shut()
+
+    def snapshot(self) -> StreamSnapshot:
+        from supervisor.snapshots import StreamSnapshot
+
+        return StreamSnapshot(
+            fd=self._fd,
+            ring=self.ring.snapshot(),
+            read=self.counters.bytes,
+            dropped=self.counters.dropped,
+            rest=self._rest,
+            waiting=self._waiting,
+            gap=self._gap,
+            mid_line=self._mid_line,
+            broken=self._broken,
+        )
+
+    def restore(self, kept: StreamSnapshot) -> None:
+        """Go on with a pipe whose other end is held by a process of the image before this one. Raises OSError."""
+        self._fd = kept.fd
+        self.ring.restore(kept.ring)
+        self.counters.bytes, self.counters.dropped = kept.read, kept.dropped
+        self._rest, self._waiting, self._gap = kept.rest, kept.waiting, kept.gap
+        self._mid_line, self._broken = kept.mid_line, kept.broken
+        if self._rest:
+            self._relay.expire(self)
+        if self._waiting:
+            self._hold()
+        elif self._fd >= 0:
+            self._relay.add(self._fd, self._pump)
 
     def release(self) -> None:
         """The unfinished line has waited long enough."""

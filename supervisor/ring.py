@@ -11,7 +11,10 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import RingSnapshot
 
 RESOLUTION = 0.001
 """Blocks that arrive within this many seconds share one time."""
@@ -82,6 +85,22 @@ class Ring:
         if since is not None:
             found = [line for line in found if line.at >= since]
         return found if last is None else found[max(0, len(found) - last) :]
+
+    def snapshot(self) -> RingSnapshot:
+        from supervisor.snapshots import RingSnapshot
+
+        return RingSnapshot(
+            data=bytes(self._data or b""),
+            start=self._start,
+            cut=self._cut,
+            positions=self._positions.tolist(),
+            times=self._times.tolist(),
+        )
+
+    def restore(self, kept: RingSnapshot) -> None:
+        self._data = bytearray(kept.data) if kept.data else None
+        self._start, self._cut = kept.start, kept.cut
+        self._positions, self._times = array("Q", kept.positions), array("d", kept.times)
 
     def __len__(self) -> int:
         return len(self._data) if self._data is not None else 0

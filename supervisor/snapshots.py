@@ -1,0 +1,177 @@
+"""What a running ocelot is made of, as records that go through a memory file to the image that replaces it.
+
+Each class of the supervisor has a ``snapshot`` and a ``restore`` for its own record. Numbers of descriptors and pids stay what
+they are across execve(2); times are those of the monotonic clock, since trio's own begins anew in each run.
+
+To add a field is compatible in both directions when its default is what an image without it would have done: unknown fields are
+ignored, missing ones get their default. Whatever else changes needs a new :data:`VERSION`.
+
+Imported only when a process is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from ocelot.config import structs
+from ocelot.states import Cause, ExitStatus, Goal, State
+from ocelot.wire.protocol import BootTimeline, ExitInfo
+from supervisor import restart
+
+VERSION = 1
+
+
+class Snapshot(Struct, kw_only=True, omit_defaults=True):
+    """What all of these records have in common."""
+
+
+class ChildSnapshot(Snapshot, kw_only=True):
+    """A child of ours. ``status``: it has ended and was reaped, but its owner has not taken note yet."""
+
+    pid: int
+    kill_group: bool
+    status: ExitStatus | None = None
+
+
+class RingSnapshot(Snapshot, kw_only=True):
+    data: bytes
+    start: int = 0
+    cut: bool = False
+    positions: list[int] = []
+    times: list[float] = []
+
+
+class StreamSnapshot(Snapshot, kw_only=True):
+    """``fd``: our end of the pipe, -1 for none. ``rest``, ``waiting``: read from it, but not yet written."""
+
+    fd: int
+    ring: RingSnapshot
+    read: int = 0
+    dropped: int = 0
+    rest: bytes = b""
+    waiting: bytes = b""
+    gap: int = 0
+    mid_line: bool = False
+    broken: bool = False
+
+
+class HistorySnapshot(Snapshot, kw_only=True):
+    last_end: restart.End | None = None
+    last_exit: ExitInfo | None = None
+    restarts: dict[str, int] = {}
+    in_a_row: int = 0
+
+
+class ProcessSnapshot(Snapshot, kw_only=True):
+    """``config`` is what it runs with, whatever the file says by now. ``told``: when the signal of a stop was sent."""
+
+    name: str
+    config: structs.Process
+    state: State
+    goal: Goal
+    reason: str
+    history: HistorySnapshot
+    child: ChildSnapshot | None = None
+    began: float | None = None
+    began_at: float | None = None
+    next_start: float | None = None
+    told: float | None = None
+    verdict: tuple[Cause, str] | None = None
+    why: Cause = Cause.OPERATOR
+    start_wanted: bool = False
+    stop_wanted: bool = False
+    grace_limit: float | None = None
+    kill_wanted: bool = False
+    streams: dict[str, StreamSnapshot] = {}
+
+
+class SupervisorSnapshot(Snapshot, kw_only=True):
+    """``going_on``: those that have not ended by themselves."""
+
+    processes: list[ProcessSnapshot]
+    shutdown_timeout: float | None = None
+    going_on: list[str] = []
+    first_failure: str | None = None
+
+
+class ReaperSnapshot(Snapshot, kw_only=True):
+    children_reaped: int = 0
+    orphans_reaped: int = 0
+
+
+class InheritedSnapshot(Snapshot, kw_only=True):
+    """What whoever started the first image gave it; see ``linux.inherited``."""
+
+    limits: dict[int, tuple[int, int]]
+    environment: list[bytes]
+    mask: list[int] = []
+
+
+class LifeSnapshot(Snapshot, kw_only=True):
+    """Everything. ``bootstrap`` or ``supervise``: the configuration, by its kind. ``mask``: our own, when all is normal.
+
+    ``sockets``: listening ones, by what they are for. ``answer``: the connection that waits to hear how it went.
+    ``stdout``, ``stderr``: what was taken for them, but not yet written. ``turn``: how many images there were before.
+    """
+
+    pid: int
+    kind: str
+    file: bytes | None
+    born: float
+    inherited: InheritedSnapshot
+    environment: list[bytes]
+    supervisor: SupervisorSnapshot
+    reaper: ReaperSnapshot
+    timeline: BootTimeline
+    bootstrap: structs.Bootstrap | None = None
+    supervise: structs.SuperviseFile | None = None
+    socket: str | None = None
+    mask: list[int] = []
+    sockets: dict[str, int] = {}
+    answer: int = -1
+    stdout: bytes = b""
+    stderr: bytes = b""
+    turn: int = 0
+    left: float = 0.0
+
+    def descriptors(self) -> list[int]:
+        """Every descriptor that has to stay open across execve(2)."""
+        fds = [*self.sockets.values(), self.answer]
+        for process in self.supervisor.processes:
+            fds += [stream.fd for stream in process.streams.values()]
+        return sorted({fd for fd in fds if fd >= 0})
+
+
+def encode(life: LifeSnapshot) -> bytes:
+    return msgspec.msgpack.encode(life)
+
+
+def decode(data: bytes) -> LifeSnapshot:
+    """Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return msgspec.msgpack.decode(data, type=LifeSnapshot)
+
+
+def pack_environment(environment: Mapping[str, str]) -> list[bytes]:
+    """Variables need not be UTF-8."""
+    return [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+
+
+def unpack_environment(packed: Iterable[bytes]) -> dict[str, str]:
+    pairs = (os.fsdecode(entry).partition("=") for entry in packed)
+    return {name: value for name, _, value in pairs}
+
+
+def monotonic(at: float) -> float:
+    """A time of trio's clock as one that the next image understands."""
+    return at - trio.current_time() + time.monotonic()
+
+
+def trio_time(at: float) -> float:
+    """The reverse of :func:`monotonic`, in the next image."""
+    return at - time.monotonic() + trio.current_time()
