@@ -110,6 +110,41 @@ def test_python_variables_of_ours_do_not_reach_a_child(monkeypatch):
     assert environment["PATH"].endswith(":/run/ocelot/bin")
 
 
+@pytest.mark.parametrize("aside", [False, True])
+def test_descriptors_get_the_numbers_that_were_asked_for(tmp_path, aside):
+    """Whatever numbers they, the report and the streams have here: each of them could be in the way."""
+    files = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+        files.append(os.open(tmp_path / name, os.O_RDONLY))
+    try:
+        numbers = [files[1], files[0], 3]  # two of them crosswise, and one that is most likely taken
+        wanted = dict(zip(dict.fromkeys((*numbers, 40, 41, 42)), files, strict=False))
+        script = 'for fd in "$@"; do cat /dev/fd/$fd; done; ls /proc/self/fd | wc -l'
+        status, text = run(["sh", "-c", script, "sh", *map(str, wanted)], descriptors=wanted, aside=aside)
+        assert (status, text.split()) == (0, ["abc", str(3 + len(wanted) + 1)])
+    finally:
+        for fd in files:
+            os.close(fd)
+
+
+def test_a_child_that_is_handed_sockets_knows_that_it_is_meant():
+    script = 'echo $LISTEN_PID $$ "$(readlink /proc/$$/fd/3)"'
+    with open("/dev/zero", "rb") as zero:
+        status, text = run(["sh", "-c", script], descriptors={3: zero.fileno()}, listen_pid=True)
+    listen_pid, pid, target = text.split()
+    assert (status, listen_pid, target) == (0, pid, "/dev/zero")
+
+
+def test_a_refusal_while_descriptors_are_handed_over_says_why(tmp_path):
+    (tmp_path / "file").write_text("no first line")
+    with open("/dev/zero", "rb") as zero:
+        more = {"descriptors": {3: zero.fileno()}}
+        assert refused(["/nowhere"], **more).errno == errno.ENOENT
+        path = {"PATH": f"{tmp_path}:/nowhere"}
+        assert refused(["file"], environment=path, **more).errno == errno.EACCES
+
+
 def test_bare_names_are_looked_up_on_the_childs_path(tmp_path):
     for folder, code in (("a", 3), ("b", 4)):
         (tmp_path / folder).mkdir()

@@ -23,7 +23,7 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError, SpawnError, describe
 from ocelot.states import Cause, Goal, State, signal_name
 from ocelot.wire.protocol import ProcessStatus
-from supervisor import restart
+from supervisor import launch, restart
 from supervisor.environment_file import read_environment_file
 from supervisor.history import History
 from supervisor.lifecycle import ALIVE, ENDED, Event, advance
@@ -335,12 +335,12 @@ class Process:
     def _specification(self, from_file: Mapping[str, str], opened: list[Ends | Handles]) -> SpawnSpec:
         """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
         config, around, step = self.config, self._around, "health"
-        environment = around.inherited.child_environment(around.environment, from_file, config.environment_variables)
+        environment = launch.environment(config, around.inherited, around.environment, from_file)
+        handles: list[Handles] = []
         try:
             if self.health is not None:
-                handles = self.health.handles()
-                opened.append(handles)
-                environment = {**environment, **handles.environment}
+                handles.append(self.health.handles())
+                opened += handles
             step = "log"
             ends = self.output.open()
         except (OSError, OcelotError) as error:
@@ -350,14 +350,7 @@ class Process:
                 errno=error.errno or 0 if isinstance(error, OSError) else 0,
             ) from error
         opened.append(ends)
-        return SpawnSpec(
-            argv=(config.program, *config.arguments),
-            environment=environment,
-            working_directory=config.working_directory,
-            stdout=ends.stdout,
-            stderr=ends.stderr,
-            limits=around.inherited.limits,
-        )
+        return launch.specification(config, environment, ends, around.inherited, handles=handles)
 
     async def _spawn_aside(self, spec: SpawnSpec) -> Child | None:
         child = None

@@ -44,6 +44,8 @@ class SpawnSpec:
     led by the child (setsid(2)). ``group``: only a new process group. ``terminal``: the path of a tty that becomes the
     controlling terminal and all three streams. ``limits``: (soft, hard) by resource number, getrlimit(2); only
     RLIMIT_NOFILE is looked at on the plain path, since it is the only one that ocelot changes for itself.
+    ``descriptors``: our descriptors by the number that they get in the child, from 3 on. ``listen_pid``: LISTEN_PID becomes the
+    pid of the child (sd_listen_fds(3)).
     ``aside``: for a worker thread. vfork holds the whole interpreter until execve, so it is no use there: the fork path is taken,
     and the limits are set in the child alone.
     """
@@ -59,6 +61,8 @@ class SpawnSpec:
     foreground: bool = False
     terminal: str | None = None
     limits: Mapping[int, tuple[int, int]] | None = None
+    descriptors: Mapping[int, int] | None = None
+    listen_pid: bool = False
     aside: bool = False
 
 
@@ -77,10 +81,13 @@ def spawn(spec: SpawnSpec) -> int:
     opened: list[int] = []
     try:
         streams = _streams(spec, opened)
+        sources = _out_of_the_way(spec.descriptors, opened) if spec.descriptors else {}
         report, child_end = os.pipe()
         opened.append(report)
         try:
-            pid = _fork_exec(spec, streams, report, child_end)
+            if sources:
+                child_end = _moved(child_end, max(sources))
+            pid = _fork_exec(spec, streams, sources, report, child_end)
         finally:
             os.close(child_end)
         data = _read_all(report)
@@ -113,9 +120,11 @@ def executable_candidates(program: str, environment: Mapping[str, str]) -> list[
     return [os.path.join(os.fsencode(folder), name) for folder in path.split(":")]
 
 
-def _fork_exec(spec: SpawnSpec, streams: tuple[int, int, int], parent_end: int, report: int) -> int:
+def _fork_exec(
+    spec: SpawnSpec, streams: tuple[int, int, int], sources: Mapping[int, int], parent_end: int, report: int
+) -> int:
     environment = [os.fsencode(f"{key}={value}") for key, value in spec.environment.items()]
-    in_child = _in_child(spec, report)
+    in_child = _in_child(spec, sources, report)
     stdin, stdout, stderr = streams
     arguments: list[Any] = [
         [os.fsencode(argument) for argument in spec.argv],
@@ -164,27 +173,53 @@ def _with_limit(wanted: tuple[int, int], call: Callable[[], int]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, ours)
 
 
-def _in_child(spec: SpawnSpec, report: int) -> Callable[[], None] | None:
+def _in_child(spec: SpawnSpec, sources: Mapping[int, int], report: int) -> Callable[[], None] | None:
     """What the forked child does between fork and execve, or None when there is nothing: then vfork serves."""
     steps: list[tuple[str, Callable[[], object]]] = []
-    if spec.aside and spec.limits:
-        steps += [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in spec.limits.items()]
     if spec.terminal is not None:
         steps.append(("controlling terminal", _take_terminal))
     if spec.foreground:
         steps.append(("foreground", _take_foreground))
+    if sources or spec.listen_pid:
+        highest = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        steps.append(("exec", partial(_execute, spec, sources, report, highest)))
     if not steps and not spec.aside:
         return None
+    if spec.limits:
+        steps[:0] = [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in spec.limits.items()]
 
     def prepare() -> None:
         for name, step in steps:
             try:
                 step()
             except OSError as error:
-                os.write(report, f"OSError:{error.errno or 0:x}:step:{name}".encode())
+                where = "" if name == "exec" else f"step:{name}"
+                os.write(report, f"OSError:{error.errno or 0:x}:{where}".encode())
                 os._exit(255)
 
     return prepare
+
+
+def _execute(spec: SpawnSpec, sources: Mapping[int, int], report: int, highest: int) -> None:
+    """Become the program from here, since fork_exec can neither number descriptors nor know the child's pid beforehand."""
+    for target, source in sources.items():
+        os.dup2(source, target)
+    if spec.aside:
+        # What the siblings' pipes lead to must not stay open while a file system does not answer
+        edges = [2, *sorted({*sources, report}), highest]
+        for low, high in zip(edges, edges[1:], strict=False):  # noqa: RUF007 (a boot would pay for itertools)
+            os.closerange(low + 1, high)
+    environment = dict(spec.environment)
+    if spec.listen_pid:
+        environment["LISTEN_PID"] = str(os.getpid())
+    numbers = []
+    for candidate in executable_candidates(spec.argv[0], environment):
+        try:
+            os.execve(candidate, spec.argv, environment)
+        except OSError as error:
+            numbers.append(error.errno or 0)
+    number = next((each for each in numbers if each not in (errno.ENOENT, errno.ENOTDIR)), numbers[-1])
+    raise OSError(number, os.strerror(number))
 
 
 def _lower_limit(number: int, pair: tuple[int, int]) -> None:
@@ -230,6 +265,25 @@ def _streams(spec: SpawnSpec, opened: list[int]) -> tuple[int, int, int]:
         os.close(writer)
     opened.append(stdin)
     return stdin, spec.stdout, spec.stderr
+
+
+def _out_of_the_way(descriptors: Mapping[int, int], opened: list[int]) -> dict[int, int]:
+    """Copies of ``descriptors`` above all numbers that the child will use, added to ``opened``: dup2 then hits none of them."""
+    highest = max(descriptors)
+    sources = {}
+    for target, fd in descriptors.items():
+        sources[target] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest + 1)
+        opened.append(sources[target])
+    return sources
+
+
+def _moved(fd: int, above: int) -> int:
+    """``fd`` under a number above ``above``; the old one is closed if it was another."""
+    if fd > above:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above + 1)
+    os.close(fd)
+    return moved
 
 
 def open_terminal(path: str) -> int:
