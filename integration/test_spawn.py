@@ -119,10 +119,10 @@ def test_descriptors_get_the_numbers_that_were_asked_for(tmp_path, aside):
         files.append(os.open(tmp_path / name, os.O_RDONLY))
     try:
         numbers = [files[1], files[0], 3]  # two of them crosswise, and one that is most likely taken
-        wanted = dict(zip(dict.fromkeys((*numbers, 40, 41, 42)), files, strict=False))
+        wanted = dict(zip(numbers, files, strict=True))
         script = 'for fd in "$@"; do cat /dev/fd/$fd; done; ls /proc/self/fd | wc -l'
         status, text = run(["sh", "-c", script, "sh", *map(str, wanted)], descriptors=wanted, aside=aside)
-        assert (status, text.split()) == (0, ["abc", str(3 + len(wanted) + 1)])
+        assert (status, text.split()) == (0, [f"abc{3 + len(wanted) + 1}"])
     finally:
         for fd in files:
             os.close(fd)
