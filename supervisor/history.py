@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from ocelot.states import Cause, ExitStatus, signal_name
 from ocelot.wire.protocol import ExitInfo
 from supervisor.restart import End
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import HistorySnapshot
 
 
 class History:
@@ -42,3 +46,14 @@ class History:
     def restarted(self, cause: Cause) -> None:
         """It is started again because of ``cause``."""
         self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1
+
+    def snapshot(self) -> HistorySnapshot:
+        from supervisor.snapshots import HistorySnapshot
+
+        return HistorySnapshot(
+            last_end=self.last_end, last_exit=self.last_exit, restarts=self.restarts, in_a_row=self.in_a_row
+        )
+
+    def restore(self, kept: HistorySnapshot) -> None:
+        self.last_end, self.last_exit = kept.last_end, kept.last_exit
+        self.restarts, self.in_a_row = dict(kept.restarts), kept.in_a_row

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -30,6 +30,9 @@ from supervisor.lifecycle import ALIVE, ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.surroundings import Ends, Handles, Health, ProcessOutput, Surroundings, Verdict
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
 
@@ -78,6 +81,7 @@ class Process:
         self._publish = publish
         self._child: Child | None = None
         self._began = 0.0  # trio's clock
+        self._told: float | None = None  # trio's clock; when the signal of the stop under way was sent
         self._began_at: float | None = None  # the real clock
         self._next_start = 0.0  # trio's clock; set when BACKOFF is entered
         self._verdict: Verdict | None = None  # of its health, while it is being stopped for that
@@ -185,6 +189,52 @@ class Process:
             program=self.config.program,
         )
 
+    # -- across images
+
+    def snapshot(self) -> ProcessSnapshot | None:
+        """For an image that replaces this one; None while it is being spawned: ask again soon."""
+        if self.state is State.STARTING and self._child is None:
+            return None
+        from supervisor.snapshots import ProcessSnapshot, monotonic
+
+        return ProcessSnapshot(
+            name=self.name,
+            config=self.config,
+            state=self.state,
+            goal=self.goal,
+            reason=self.reason,
+            history=self.history.snapshot(),
+            child=self._child.snapshot() if self._child is not None else None,
+            began=monotonic(self._began),
+            began_at=self._began_at,
+            next_start=monotonic(self._next_start),
+            told=monotonic(self._told) if self._told is not None else None,
+            verdict=self._verdict,
+            why=self._why,
+            start_wanted=self._start_wanted,
+            stop_wanted=self._stop_wanted,
+            grace_limit=self._grace_limit if self._grace_limit != math.inf else None,
+            kill_wanted=self._kill_wanted,
+            streams=self.output.snapshot(),
+        )
+
+    def restore(self, kept: ProcessSnapshot, adopt: Callable[[ChildSnapshot, Callable[[], None]], Child]) -> None:
+        """Before ``run``: be what ``kept`` says. ``adopt``: takes over the child of the image before this one."""
+        from supervisor.snapshots import trio_time
+
+        self.state, self.goal, self.reason = kept.state, kept.goal, kept.reason
+        self.history.restore(kept.history)
+        self._child = adopt(kept.child, self._wake) if kept.child is not None else None
+        self._began, self._began_at = trio_time(kept.began), kept.began_at
+        self._next_start = trio_time(kept.next_start)
+        self._told = trio_time(kept.told) if kept.told is not None else None
+        self._verdict = Verdict(*kept.verdict) if kept.verdict is not None else None
+        self._why = kept.why
+        self._start_wanted, self._stop_wanted = kept.start_wanted, kept.stop_wanted
+        self._grace_limit = kept.grace_limit if kept.grace_limit is not None else math.inf
+        self._kill_wanted = kept.kill_wanted
+        self.output.restore(kept.streams)
+
     # -- its life
 
     async def run(self) -> None:
@@ -224,19 +274,21 @@ class Process:
     async def _start(self) -> Event:
         """STARTING: the spawn, and the wait for readiness where there is a way to tell."""
         self._start_wanted = False
-        try:
-            child = self._child = await self._spawn()
-        except SpawnError as error:
-            shell_status = 127 if error.errno == errno.ENOENT else 126
-            self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
-            await self._finish_output()
-            return self._decide()
+        child = self._child  # there is one already if the image before this one has spawned it
         if child is None:
-            self.reason = f"stopped ({self._why.value}) before it had started"
-            return Event.GONE
-        self._began = trio.current_time()
-        self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
-        self.reason = f"started with pid {child.pid}"
+            try:
+                child = self._child = await self._spawn()
+            except SpawnError as error:
+                shell_status = 127 if error.errno == errno.ENOENT else 126
+                self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
+                await self._finish_output()
+                return self._decide()
+            if child is None:
+                self.reason = f"stopped ({self._why.value}) before it had started"
+                return Event.GONE
+            self._began = trio.current_time()
+            self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
+            self.reason = f"started with pid {child.pid}"
         if self.health is not None:
             verdict = await self._while_up(child, self.health.until_ready)
             if child.status is not None or self._stop_wanted or verdict is not None:
@@ -269,14 +321,8 @@ class Process:
         """The signal to the whole group, the grace period for all of it, SIGKILL for what is left."""
         child = self._living_child()
         self._start_wanted = self._start_wanted and self.goal is Goal.UP
-        child.kill_group = False  # the leader may go first: the others keep their grace
-        began = trio.current_time()
-        verdict, self._verdict = self._verdict, None
-        self.reason = f"stopping ({self._why.value})" if verdict is None else f"stopping: {verdict.reason}"
-        if verdict is not None:
-            log.warn(f"{self.name}: {self.reason}")
-        _signal_group(child, self.config.shutdown_signal)
-        _signal_group(child, signal.SIGCONT)  # a stopped process would not see the other one
+        # The image before this one may have told it
+        began = self._tell_to_stop(child) if self._told is None else self._told
         emptied = trio.Event()
         if not await self._until(lambda: child.status is not None, began):
             log.warn(f"{self.name}: killed: still running {self._grace():.3g}s after {self._signal_name()}")
@@ -293,6 +339,7 @@ class Process:
             self._around.spawner.unwatch_group(child.pid)
         await self._finish_output()
         self._note_end(child, self._why)
+        verdict, self._verdict, self._told = self._verdict, None, None
         if verdict is not None and self.goal is Goal.UP and not self._start_wanted:
             return self._decide(verdict)
         self.reason = f"stopped ({self._why.value}): {child.status}"
@@ -315,6 +362,17 @@ class Process:
             self.history.restarted(self.history.last_end.cause)
         self.reason = "to be started again"
         return Event.START
+
+    def _tell_to_stop(self, child: Child) -> float:
+        self._told = trio.current_time()
+        child.kill_group = False  # the leader may go first: the others keep their grace
+        self.reason = f"stopping ({self._why.value})"
+        if self._verdict is not None:
+            self.reason = f"stopping: {self._verdict.reason}"
+            log.warn(f"{self.name}: {self.reason}")
+        _signal_group(child, self.config.shutdown_signal)
+        _signal_group(child, signal.SIGCONT)  # a stopped process would not see the other one
+        return self._told
 
     # -- what the activities are made of
 

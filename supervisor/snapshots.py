@@ -78,9 +78,9 @@ class ProcessSnapshot(Snapshot, kw_only=True):
     reason: str
     history: HistorySnapshot
     child: ChildSnapshot | None = None
-    began: float | None = None
+    began: float = 0.0
     began_at: float | None = None
-    next_start: float | None = None
+    next_start: float = 0.0
     told: float | None = None
     verdict: tuple[Cause, str] | None = None
     why: Cause = Cause.OPERATOR

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause
 from supervisor import restart
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import ChildSnapshot, StreamSnapshot
 
 
 class Ends(Protocol):
@@ -29,6 +32,8 @@ class ProcessOutput(Protocol):
 
     def open(self) -> Ends: ...
     async def finish(self) -> None: ...
+    def snapshot(self) -> dict[str, StreamSnapshot]: ...
+    def restore(self, kept: Mapping[str, StreamSnapshot]) -> None: ...
 
 
 class Spawner(Protocol):
@@ -39,6 +44,7 @@ class Spawner(Protocol):
     def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool: ...
     def unwatch_group(self, group: int) -> None: ...
     def kill_leftovers(self, group: int) -> int: ...
+    def adopt(self, kept: ChildSnapshot, on_exit: Callable[[], None]) -> Child: ...
 
 
 class Verdict(NamedTuple):
