@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,11 +20,15 @@ from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import ProcessStatus
+from supervisor.journal import Journal
 from supervisor.lifecycle import ALIVE, ENDED
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Change, Process
 from supervisor.relay import Relay
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import SupervisorSnapshot
 from supervisor.surroundings import Spawner, Surroundings
 
 MARGIN = 10.0
@@ -65,7 +70,7 @@ class Supervisor:
         shutdown_timeout: float | None = None,
         make_output: OutputFactory | None = None,
     ) -> None:
-        around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
+        around = self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
         self._relay = Relay()
         if make_output is None:
             make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)
@@ -74,6 +79,7 @@ class Supervisor:
             name: Process(name, config, around, self.outputs[name], self._changed) for name, config in processes.items()
         }
         self._shutdown_timeout = shutdown_timeout
+        self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
         self._change = trio.Event()
         self._going_on = set(processes)  # those that have not ended by themselves
@@ -81,6 +87,7 @@ class Supervisor:
         self._ending: Ending | None = None
         self._over = trio.Event()
         self._stopping = False
+        self._kept = False  # it goes on from where another image was
         self._all_down = trio.Event()
 
     # -- looking
@@ -134,6 +141,29 @@ class Supervisor:
             process.signal(number)
         return ", ".join(process.name for process in main)
 
+    # -- across images
+
+    def snapshot(self) -> SupervisorSnapshot:
+        """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
+        from supervisor.snapshots import NotNow, SupervisorSnapshot
+
+        if self._stopping or self._over.is_set():
+            raise NotNow("everything is being stopped")
+        return SupervisorSnapshot(
+            processes=[process.snapshot() for process in self._processes.values()],
+            shutdown_timeout=self._shutdown_timeout,
+            going_on=[name for name in self._processes if name in self._going_on],
+            first_failure=self._first_failure,
+        )
+
+    def restore(self, kept: SupervisorSnapshot) -> None:
+        """Before :meth:`run`, and before the reaper runs: go on from where the image before this one was."""
+        self._kept = True
+        for each in kept.processes:
+            self._processes[each.name].restore(each, self._around.spawner.adopt)
+        self._going_on = set(kept.going_on)
+        self._first_failure = kept.first_failure
+
     # -- its life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Ending:
@@ -142,7 +172,7 @@ class Supervisor:
             nursery.start_soon(self._relay.run)
             for process in self._processes.values():
                 nursery.start_soon(process.run, name=process.name)
-                if not self._stopping:
+                if not self._stopping and not self._kept:
                     process.start()
                 # One spawn a turn: with a thousand of them, whoever died meanwhile is reaped meanwhile
                 await trio.lowlevel.checkpoint()
@@ -212,6 +242,7 @@ class Supervisor:
             raise ControlError("cannot start anything: everything is being stopped", status=409, kind="shutting-down")
 
     def _changed(self, change: Change) -> None:
+        self.journal.note(change)
         before, self._change = self._change, trio.Event()
         before.set()
         for listener in tuple(self._listeners):

@@ -191,12 +191,12 @@ class Process:
 
     # -- across images
 
-    def snapshot(self) -> ProcessSnapshot | None:
-        """For an image that replaces this one; None while it is being spawned: ask again soon."""
-        if self.state is State.STARTING and self._child is None:
-            return None
-        from supervisor.snapshots import ProcessSnapshot, monotonic
+    def snapshot(self) -> ProcessSnapshot:
+        """For an image that replaces this one. Raises NotNow while it is being spawned."""
+        from supervisor.snapshots import NotNow, ProcessSnapshot, monotonic
 
+        if self.state is State.STARTING and self._child is None:
+            raise NotNow(f"{self.name} is being started")
         return ProcessSnapshot(
             name=self.name,
             config=self.config,

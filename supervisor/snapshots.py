@@ -27,6 +27,10 @@ from supervisor import restart
 VERSION = 1
 
 
+class NotNow(Exception):
+    """Something is in a state that only this image can bring to an end; it says what. Soon it will be over: ask again."""
+
+
 class Snapshot(Struct, kw_only=True, omit_defaults=True):
     """What all of these records have in common."""
 
