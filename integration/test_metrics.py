@@ -86,6 +86,39 @@ def test_the_figures_are_right_and_promtool_has_nothing_to_say(tmp_path: Path) -
         assert samples(machine.ctl("metrics").stdout).keys() == found.keys()
 
 
+PARENT = {
+    "program": "/bin/sh",
+    "arguments": [
+        "-c",
+        "sleep 1000 & (exec setsid sleep 1000) & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; wait",
+    ],
+}
+
+
+def test_children_count_for_their_process_and_the_loop_is_measured(tmp_path: Path) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    with desk(tmp_path, {"parent": PARENT, "single": SLEEPER}, metrics={"listen": listen}) as machine:
+        deadline = time.monotonic() + PATIENCE
+        while "done" not in machine.ctl("logs", "parent").stdout:
+            assert time.monotonic() < deadline
+        fetch(f"{listen}/metrics")
+        found = samples(fetch(f"{listen}/metrics?pss=true")[0])
+        assert found["ocelot_process_tasks", "parent"] == 3
+        assert found["ocelot_process_tasks", "single"] == 1
+        assert found["ocelot_process_threads", "parent"] == 3
+        assert found["ocelot_process_cpu_seconds_total", "parent", "user"] > 0
+        assert found["ocelot_process_context_switches_total", "parent", "voluntary"] >= 1
+        assert (
+            0
+            < found["ocelot_process_proportional_memory_bytes", "single"]
+            < found["ocelot_process_virtual_memory_bytes", "single"]
+        )
+        assert found["ocelot_process_restarts_total", "exit", "single"] == 0
+        assert found["ocelot_loop_busy_seconds_count",] >= 1
+        assert found["ocelot_loop_busy_seconds_bucket", "+Inf"] == found["ocelot_loop_busy_seconds_count",]
+        assert found["ocelot_machine_memory_available_bytes",] > 0
+
+
 def test_openmetrics_is_given_to_those_who_ask(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{free_port()}"
     with desk(tmp_path, {"web": SLEEPER}, metrics={"listen": listen}):

@@ -234,6 +234,14 @@ def _add_small(commands: Commands) -> None:
     zombie.add_argument("--orphans", action="store_true", help="let PID 1 inherit them, and exit")
     finder = _command(commands, "zombie-finder", _zombie_finder, "list zombie processes with their parents")
     finder.add_argument("--json", action="store_true", help="print JSON")
+    monitoring = _command(
+        commands,
+        "monitoring",
+        _monitoring,
+        "print what to load into Grafana and Prometheus: a dashboard, alert rules",
+        epilog="Examples: ocelot monitoring dashboard > ocelot.json    ocelot monitoring alerts > ocelot-alerts.yml",
+    )
+    monitoring.add_argument("what", choices=["dashboard", "alerts"])
     _command(commands, "version", _version, "print the version")
     completions = _command(
         commands,
@@ -366,6 +374,14 @@ def _zombie_finder(options: argparse.Namespace) -> int:
 
 def _version(_options: argparse.Namespace) -> int:
     print(f"ocelot {__version__} (Python {sys.version.split()[0]})")
+    return 0
+
+
+def _monitoring(options: argparse.Namespace) -> int:
+    from importlib.resources import files
+
+    name = "grafana.json" if options.what == "dashboard" else "alerts.yml"
+    sys.stdout.write((files("ocelot") / "dashboards" / name).read_text(encoding="utf-8"))
     return 0
 
 

@@ -220,6 +220,7 @@ def ocelot(counters: Mapping[str, float], own: OwnFigures, lag: LoopLag) -> Iter
         ("process_resident_memory_bytes", "Resident memory of ocelot itself.", own.resident_memory),
         ("process_virtual_memory_bytes", "Virtual memory of ocelot itself.", own.virtual_memory),
         ("process_open_fds", "Descriptors that ocelot itself holds.", own.open_fds),
+        ("process_max_fds", "Descriptors that ocelot itself may hold.", own.max_fds),
         ("process_threads", "Threads of ocelot itself.", own.threads),
         ("process_start_time_seconds", "When ocelot itself was started, since the epoch.", own.start_time),
     ):

@@ -11,6 +11,7 @@ what it said last, and adds only what came on top.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -207,6 +208,7 @@ class OwnFigures:
     virtual_memory: int
     threads: int
     open_fds: int
+    max_fds: int
     start_time: float
 
 
@@ -218,5 +220,11 @@ def own() -> OwnFigures:
     with me.oneshot():
         times, memory = me.cpu_times(), me.memory_info()
         return OwnFigures(
-            times.user + times.system, memory.rss, memory.vms, me.num_threads(), me.num_fds(), float(me.create_time())
+            cpu_seconds=times.user + times.system,
+            resident_memory=memory.rss,
+            virtual_memory=memory.vms,
+            threads=me.num_threads(),
+            open_fds=me.num_fds(),
+            max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            start_time=float(me.create_time()),
         )

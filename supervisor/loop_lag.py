@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 
 import trio
 
@@ -17,10 +18,11 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 class LoopLag(trio.abc.Instrument):
     """A histogram of the loop's busy stretches. ``counts`` has one entry more than :data:`BOUNDS`. Seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
         self.longest = 0.0
+        self._clock = clock
         self._began: float | None = None
 
     @classmethod
@@ -31,12 +33,12 @@ class LoopLag(trio.abc.Instrument):
         return instrument
 
     def after_io_wait(self, timeout: float) -> None:
-        self._began = time.perf_counter()
+        self._began = self._clock()
 
     def before_io_wait(self, timeout: float) -> None:
         if self._began is None:
             return  # installed in the middle of a stretch
-        busy = time.perf_counter() - self._began
+        busy = self._clock() - self._began
         self.counts[bisect_left(BOUNDS, busy)] += 1
         self.total += busy
         self.longest = max(self.longest, busy)
