@@ -11,10 +11,10 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bootstrap import accounts
 from bootstrap.steps import Machine, Step
 from ocelot.config.structs import OnFailure, Tmpfile
 from ocelot.errors import OcelotError
+from ocelot.linux import accounts
 from ocelot.linux.syscalls import RESOLVE_IN_ROOT, openat2
 
 _KINDS = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.accounts import Accounts, User, parse_group, parse_passwd, read
 from ocelot.errors import OcelotError
+from ocelot.linux.accounts import Accounts, User, parse_group, parse_passwd, read
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 # a comment:x:1:1::/:
