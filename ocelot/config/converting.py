@@ -73,6 +73,9 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
     So that the checks can go on and find the rest, a record survives wrong values as far as it can: a key that may be
     left out gets its default, a required text is empty, a wrong item of a list becomes None. Else INVALID.
     """
+    if isinstance(node, Scalar) and not node.is_null and cls in vocabulary.WORDS:
+        word, node = node, Mapping(node.line, node.column)
+        node.entries[vocabulary.WORDS[cls]] = (word, word)
     if not isinstance(node, Mapping):
         findings.error(path, node, f"must be a mapping, not {describe(node)}", _record_hint(cls, node))
         return INVALID

@@ -6,7 +6,8 @@ Annotations are real objects, not strings, since ``loading`` and ``schema`` read
 import enum
 from typing import Literal
 
-from ocelot.config.base import Base, Duration, SignalNumber, Size, Text
+from ocelot.config.base import Base, Duration, Mode, SignalNumber, Size, Text
+from ocelot.config.probes import Notify, Probe, Socket
 
 
 class RestartType(enum.StrEnum):
@@ -57,10 +58,30 @@ class Kmsg(Base, frozen=True, kw_only=True, tag_field="type", tag="kmsg"):
 Destination = Inherit | Direct | Null | File | Syslog | Kmsg
 
 
+class Rotation(Base, frozen=True, kw_only=True):
+    """When a log file makes way for a new one, and how many old ones stay: ``PATH.20261123T094500Z-1``, then ``.gz``.
+
+    At least one of ``max_size_bytes`` and ``rotation_interval``. The interval counts from the epoch (1h: on the hour, 1d: at
+    midnight UTC) and takes effect with the first line after it. ``max_files`` and ``max_age_days`` None: no limit.
+    """
+
+    max_size_bytes: Size | None = None
+    rotation_interval: Duration | None = None
+    max_files: int | None = None
+    max_age_days: int | None = None
+    mode: Mode | None = None
+    compression: Literal["none", "gzip", "lz4"] = "none"
+
+
 class Stream(Base, frozen=True, kw_only=True):
-    """Where one output stream of a process goes. ``ring`` bytes of it are kept in memory for ``ocelotctl logs``."""
+    """Where one output stream of a process goes. ``ring`` bytes of it are kept in memory for ``ocelotctl logs``.
+
+    ``format`` json: one object a line with time, name, stream and message, for ``inherit`` and ``file``.
+    """
 
     destination: Destination = Inherit()
+    format: Literal["text", "json"] = "text"
+    rotation: Rotation | None = None
     on_full: Literal["drop", "block"] = "drop"
     ring: Size = 65536
 
@@ -82,3 +103,8 @@ class Process(Base, frozen=True, kw_only=True):
     shutdown_signal: SignalNumber = 15
     termination_grace_period: Duration = 60.0
     log: Log = Log()
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    notify: Notify | None = None
+    sockets: tuple[Socket, ...] = ()

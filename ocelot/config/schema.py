@@ -126,7 +126,9 @@ class _Maker:
         if origin is Literal:
             return _choice(kind.__args__)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            return self._reference(kind)
+            word = vocabulary.WORDS.get(kind)
+            reference = self._reference(kind)
+            return {"anyOf": [reference, self.value(record_fields(kind)[word].type)]} if word else reference
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             words = tuple(member.value for member in kind)
             return _any_case(words) if kind is structs.OnFailure else {"enum": list(words)}

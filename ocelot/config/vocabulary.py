@@ -29,6 +29,9 @@ TAG_ALIASES: dict[str, str] = {"block": "device"}
 SINGLE: tuple[type, ...] = (structs.Tmpfile,)
 """Records that may stand alone where a list of them is expected."""
 
+WORDS: dict[type, str] = {structs.Notify: "type"}
+"""Records that may be written as one word, and the key whose value it is."""
+
 NULL_ONLY: dict[type, tuple[str, ...]] = {
     structs.Phase: ("network", "clock", "security"),
     structs.PostSwitch: ("network", "clock", "security"),
@@ -41,10 +44,6 @@ NOT_BUILT: dict[type, frozenset[str]] = {
     structs.Process: frozenset(
         {
             "dependsOn",
-            "readinessProbe",
-            "livenessProbe",
-            "startupProbe",
-            "notify",
             "user",
             "group",
             "supplementaryGroups",
@@ -56,7 +55,6 @@ NOT_BUILT: dict[type, frozenset[str]] = {
             "noNewPrivileges",
             "capabilities",
             "resources",
-            "sockets",
             "schedule",
             "replicas",
             "reloadSignal",
@@ -65,7 +63,6 @@ NOT_BUILT: dict[type, frozenset[str]] = {
             "stdin",
         }
     ),
-    structs.Stream: frozenset({"format", "rotation"}),
 }
 """Keys of the documentation that this version does not implement, by record."""
 
