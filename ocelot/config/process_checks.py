@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ocelot.config import structs
 from ocelot.config.findings import Path, quoted
+from ocelot.config.log_checks import check_logs
 from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
-from ocelot.config.values import is_numeric_address
 
 MAX_NAME = 128
 
@@ -26,8 +26,7 @@ def check_processes(processes: dict[str, structs.Process], path: Path, places: P
             places.error((*here, "environmentFile"), message)
         check_time(process.termination_grace_period, (*here, "terminationGracePeriod"), places)
         _restart_policy(process, here, places)
-        for stream in ("stdout", "stderr"):
-            _destination(getattr(process.log, stream), (*here, "log", stream), places)
+    check_logs(processes, path, places)
 
 
 def _name(name: str, path: Path, places: Places) -> None:
@@ -68,28 +67,3 @@ def _restart_policy(process: structs.Process, path: Path, places: Places) -> Non
     elif process.essential and policy.max_retries is None and policy.type is not structs.RestartType.ON_FAILURE:
         message = f'is restarted {policy.type.value}, so "essential" never has an effect'
         places.warn((*here, "type"), message, "write OnFailure or Never, or set maxRetries")
-
-
-def _destination(stream: structs.Stream, path: Path, places: Places) -> None:
-    destination, here = stream.destination, (*path, "destination")
-    if places.is_null(here):
-        places.warn(here, "null means that nothing is set", "write {type: null} to throw the output away")
-    if isinstance(destination, structs.File) and not destination.path.startswith("/"):
-        places.error((*here, "path"), f"{quoted(destination.path)} is not an absolute path")
-    elif isinstance(destination, structs.File) and destination.path.endswith("/"):
-        places.error((*here, "path"), f"{quoted(destination.path)} is a folder", "name a file in it")
-    elif isinstance(destination, structs.Syslog) and not destination.address.startswith("/"):
-        _syslog_address(destination.address, (*here, "address"), places)
-    elif isinstance(destination, structs.Direct) and places.given((*path, "onFull")):
-        places.warn((*path, "onFull"), "has no effect: ocelot does not see what a direct stream carries", "remove it")
-
-
-def _syslog_address(address: str, path: Path, places: Places) -> None:
-    host, _, port = address.removeprefix("udp://").rpartition(":")
-    if address.startswith("udp://") and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536:
-        if is_numeric_address(host):
-            return
-        places.error(path, f"{quoted(host)} is not a numeric address", "names are not looked up here")
-        return
-    hint = 'write for example "/dev/log" or "udp://192.0.2.1:514"'
-    places.error(path, f"{quoted(address)} is neither an absolute path nor udp://HOST:PORT", hint)
