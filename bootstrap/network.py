@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import trio
 
 from bootstrap import rtnetlink
-from bootstrap.resolver import RESOLV_CONF
 from bootstrap.rtnetlink import Link, Netlink
 from bootstrap.steps import Machine, Step
 from ocelot.config.structs import OnFailure
 from ocelot.config.values import format_duration
 from ocelot.errors import OcelotError
+from ocelot.linux.resolver import RESOLV_CONF
 
 APPEARS_WITHIN = 30.0
 """Seconds to wait for a network interface."""

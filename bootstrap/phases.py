@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from bootstrap import hooks, mounts, network, resolver, switch_root, symlinks, sysctl, tmpfiles, trial
+from bootstrap import hooks, mounts, network, switch_root, symlinks, sysctl, tmpfiles, trial
 from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
 from bootstrap.modules import SetModprobe, plan_modules
@@ -24,6 +24,7 @@ from ocelot import log
 from ocelot.config.structs import Bootstrap, OnFailure, Phase
 from ocelot.config.values import format_duration
 from ocelot.errors import BootError, OcelotError, describe
+from ocelot.linux import resolver
 from ocelot.wire.protocol import Span
 
 RETRY_FOR = 30.0

@@ -18,7 +18,8 @@ CHECKOUT = Path(__file__).parent.parent
 COMMON = """
 import json, os, socket, struct, sys
 import trio
-from bootstrap import network, resolver, rtnetlink
+from bootstrap import network, rtnetlink
+from ocelot.linux import resolver
 from bootstrap.steps import Machine
 from ocelot.errors import OcelotError
 from ocelot.linux.identity import Identity

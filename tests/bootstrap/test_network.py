@@ -9,8 +9,8 @@ import pytest
 
 from bootstrap import rtnetlink as nl
 from bootstrap.network import Address, parse_ip
-from bootstrap.resolver import Answer, candidates, parse_answer, parse_hosts, parse_resolv_conf, question
 from ocelot.errors import OcelotError
+from ocelot.linux.resolver import Answer, candidates, parse_answer, parse_hosts, parse_resolv_conf, question
 
 
 @pytest.mark.parametrize(
