@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import translate
 
-import trio
-
 from ocelot.errors import ControlError
-from ocelot.states import State
 from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus
 from supervisor.control import Supervised
-
-LONGEST_WAIT = 3600.0
-"""Seconds; a client that wants to wait longer asks again."""
-
-Arrived = Callable[[ProcessStatus], bool | None]
-"""Whether a process is where the action leads: True, False (it has ended up elsewhere), None (not yet)."""
+from supervisor.waiting import Arrived, has_started, has_stopped, settle
 
 
 async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
@@ -36,38 +28,7 @@ async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> Acti
         if verb == "restart":
             arrived[name] = _restarted_since(supervisor.status(name).pid)
     await {"start": supervisor.start, "stop": supervisor.stop, "restart": supervisor.restart}[verb](names)
-    settled = False
-    with trio.move_on_after(min(max(request.timeout, 0.0), LONGEST_WAIT) if request.wait else 0.0):
-        await _settle(supervisor, arrived)
-        settled = True
-    states = [supervisor.status(name) for name in names]
-    failed = [state.name for state in states if arrived[state.name](state) is False]
-    return ActionReply(processes=states, settled=settled, failed=failed)
-
-
-async def _settle(supervisor: Supervised, arrived: Mapping[str, Arrived]) -> None:
-    waiting = set(arrived)
-    while True:
-        change = supervisor.changed()
-        waiting = {name for name in waiting if arrived[name](supervisor.status(name)) is None}
-        if not waiting:
-            return
-        await change.wait()
-
-
-def has_started(status: ProcessStatus) -> bool | None:
-    """Running and ready, or a program that is done with success; a program that ended otherwise has failed."""
-    if status.state == State.RUNNING:
-        return True
-    if status.state == State.EXITED:
-        return status.last_exit is None or status.last_exit.status == 0
-    if status.state in (State.FATAL, State.BACKOFF, State.STOPPED):
-        return False
-    return None
-
-
-def has_stopped(status: ProcessStatus) -> bool | None:
-    return True if status.state in (State.STOPPED, State.EXITED, State.FATAL) else None
+    return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
 
 
 def _restarted_since(pid: int | None) -> Arrived:

@@ -27,6 +27,7 @@ from ocelot.wire.protocol import BootTimeline, ProcessStatus, Status
 
 if TYPE_CHECKING:
     from supervisor.connection import Answer
+    from supervisor.journal import Journal
     from supervisor.output import OutputLine
     from supervisor.relay import Counters
     from supervisor.ring import Line
@@ -60,6 +61,10 @@ class Supervised(Protocol):
 
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
+
+    @property
+    def journal(self) -> Journal:
+        """The last changes."""
 
     @property
     def outputs(self) -> Mapping[str, LogSource]:

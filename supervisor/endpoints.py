@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,9 @@ from supervisor.actions import act, resolve, unknown
 from supervisor.connection import Answer, Request, Response, problem
 from supervisor.control import Controlled, Supervised
 from supervisor.permissions import require
+from supervisor.waiting import wait_for
+
+Asked = TypeVar("Asked", protocol.ActionRequest, protocol.WaitRequest)
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ def _supervisor(call: Call) -> Supervised:
 def _action(verb: str) -> Callable[[Call], Awaitable[Response]]:
     async def run(call: Call) -> Response:
         supervisor = _supervisor(call)
-        request = _decode(call.request.body)
+        request = _decode(call.request.body, protocol.ActionRequest)
         if "name" in call.path:
             request.names.append(call.path["name"])
         reply = await act(supervisor, verb, request)
@@ -196,19 +200,25 @@ def _action(verb: str) -> Callable[[Call], Awaitable[Response]]:
     return run
 
 
-def _decode(body: bytes) -> protocol.ActionRequest:
+def _decode(body: bytes, kind: type[Asked]) -> Asked:
     if not body:
-        return protocol.ActionRequest(names=[])
+        return kind()
     try:
-        request = msgspec.json.decode(body, type=protocol.ActionRequest)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ControlError(
             f"cannot read the request: {error}",
-            hint='send a JSON object such as {"names": ["web"], "wait": false}',
+            hint='send a JSON object such as {"names": ["web"]}; /v1/openapi.json describes it',
             status=400,
             kind="bad-request",
         ) from None
-    return request
+
+
+async def _wait(call: Call) -> Response:
+    supervisor = _supervisor(call)
+    request = _decode(call.request.body, protocol.WaitRequest)
+    names = resolve(supervisor.names, [*request.names, *call.path.values()])
+    return _json(await wait_for(supervisor, names, request))
 
 
 async def _power(call: Call) -> Response:
@@ -225,7 +235,19 @@ async def _power(call: Call) -> Response:
     return _json(protocol.PowerReply(verb=verb.value), 202)
 
 
-# -- logs
+# -- what happens, and what is written
+
+
+async def _events(call: Call) -> Response:
+    from supervisor.events import follow, recent
+
+    supervisor = _supervisor(call)
+    wanted = call.query.get("name", [])
+    resolve(supervisor.names, wanted or ["*"])
+    after, count = _number(call.query, "after", None), _number(call.query, "n", None)
+    bounds = None if after is None else int(after), None if count is None else max(int(count), 0)
+    body = follow(supervisor, wanted, *bounds) if _flag(call.query, "follow") else recent(supervisor, wanted, *bounds)
+    return Response(body, media=routes.NDJSON)
 
 
 async def _logs(call: Call) -> Response:
@@ -268,6 +290,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "process": _process,
     **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal")},
     **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal")},
+    **dict.fromkeys(("wait", "waitOne"), _wait),
+    "events": _events,
     "logs": _logs,
     "boot": _boot,
     "power": _power,

@@ -92,6 +92,40 @@ class ActionReply(Wire, kw_only=True):
     failed: list[str] = []
 
 
+class WaitRequest(Wire, kw_only=True):
+    """What to wait for. ``names``: names or glob patterns, added to the name in the path. ``timeout`` in seconds.
+
+    ``condition``: ready (it serves, as far as its probes tell), running (it runs), exited (it has ended, however), completed (it has
+    ended with success), stopped (nothing of it runs, and nothing is about to).
+    """
+
+    names: list[str] = []
+    condition: Literal["ready", "running", "exited", "completed", "stopped"] = "ready"
+    timeout: float = 90.0
+
+
+class StateChange(Wire, kw_only=True, tag_field="kind", tag="change"):
+    """A process has gone from one state to another, or has become ready or not while it runs.
+
+    ``number`` grows by one with each change, and is what ``after`` takes. ``cause``: why it ended, if it did.
+    """
+
+    number: int
+    at: float
+    name: str
+    before: str
+    state: str
+    event: str
+    reason: str
+    cause: str | None = None
+
+
+class Gap(Wire, kw_only=True, tag_field="kind", tag="gap"):
+    """Changes are missing here: so many, or nobody knows how many. The reader was too slow, or away for too long."""
+
+    missed: int | None = None
+
+
 class PowerReply(Wire, kw_only=True):
     """The machine is going down. The connection may end at any moment from now on."""
 

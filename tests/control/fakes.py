@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 import trio
 from trio.testing import memory_stream_pair
 
-from ocelot.states import PowerVerb, State
+from ocelot.states import Cause, PowerVerb, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, Span, Status
 from supervisor.connection import Answer, Limits, converse
+from supervisor.journal import Journal
+from supervisor.lifecycle import Event
 from supervisor.output import OutputLine
+from supervisor.process import Change
 from supervisor.relay import Counters
 from supervisor.ring import Line
 
@@ -51,6 +54,7 @@ class FakeSupervisor:
         self.outputs = {name: FakeOutput() for name in names}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.signals: list[tuple[tuple[str, ...], int]] = []
+        self.journal = Journal(4, now=lambda: 1000.0)
         self._change = trio.Event()
         self.broken: Exception | None = None
 
@@ -89,11 +93,15 @@ class FakeSupervisor:
     def become(self, name: str, state: State, pid: int | None = 0, status: int | None = None) -> None:
         """``pid`` 0 keeps what it is."""
         process = self._all[name]
+        before = State(process.state)
         process.state = state.value
+        process.ready = state is State.RUNNING
         if pid != 0:
             process.pid = pid
         if status is not None:
             process.last_exit = ExitInfo(status=status, code=status, cause="exit", at=1.0)
+        cause = Cause.EXIT if status is not None else None
+        self.journal.note(Change(name, before, state, Event.READY, f"it is {state}", cause))
         self._change.set()
         self._change = trio.Event()
 

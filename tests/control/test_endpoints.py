@@ -40,6 +40,7 @@ def example(route: routes.Route) -> str:
 BODIES = {"start": b'{"names": ["web"], "wait": false}', "signal": b'{"names": ["web"], "signal": "HUP"}'}
 BODIES |= {"stop": BODIES["start"], "restart": BODIES["start"], "signalOne": BODIES["signal"]}
 BODIES |= {f"{verb}One": b'{"wait": false}' for verb in ("start", "stop", "restart")}
+BODIES |= {"wait": b'{"names": ["web"], "timeout": 0}', "waitOne": b""}
 RANK = {None: 0, Role.READ: 1, Role.OPERATE: 2, Role.ADMIN: 3}
 
 

@@ -1,0 +1,111 @@
+"""Waiting for what becomes of processes: until they are ready, run, have ended, have stopped.
+
+What will not come by itself any more is answered at once: a process that has failed for good is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import trio
+
+from ocelot.states import Goal, State
+from ocelot.wire.protocol import ActionReply, ProcessStatus, WaitRequest
+from supervisor.control import Supervised
+
+LONGEST_WAIT = 3600.0
+"""Seconds; a client that wants to wait longer asks again."""
+
+Arrived = Callable[[ProcessStatus], bool | None]
+"""Whether a process is where it is awaited: True, False (it has ended up elsewhere), None (not yet)."""
+
+
+async def wait_for(supervisor: Supervised, names: list[str], request: WaitRequest) -> ActionReply:
+    """Wait until all ``names`` have arrived where ``request`` says, one of them cannot any more, or the time is up."""
+    arrived = dict.fromkeys(names, CONDITIONS[request.condition])
+    return await settle(supervisor, arrived, request.timeout, hasty=True)
+
+
+async def settle(
+    supervisor: Supervised, arrived: Mapping[str, Arrived], timeout: float, *, hasty: bool = False
+) -> ActionReply:
+    """Wait until each process has arrived, well or not, or ``timeout`` seconds are over. ``hasty``: or one has not, for good."""
+    settled = False
+    with trio.move_on_after(min(max(timeout, 0.0), LONGEST_WAIT)):
+        await _settle(supervisor, arrived, hasty)
+        settled = True
+    states = [supervisor.status(name) for name in arrived]
+    failed = [state.name for state in states if arrived[state.name](state) is False]
+    return ActionReply(processes=states, settled=settled, failed=failed)
+
+
+async def _settle(supervisor: Supervised, arrived: Mapping[str, Arrived], hasty: bool) -> None:
+    waiting = set(arrived)
+    while True:
+        change = supervisor.changed()
+        verdicts = {name: arrived[name](supervisor.status(name)) for name in waiting}
+        waiting = {name for name, verdict in verdicts.items() if verdict is None}
+        if not waiting or (hasty and False in verdicts.values()):
+            return
+        await change.wait()
+
+
+def has_started(status: ProcessStatus) -> bool | None:
+    """Running, or a program that is done with success; a program that ended otherwise has failed."""
+    if status.state == State.RUNNING:
+        return True
+    if status.state == State.EXITED:
+        return _ended_well(status)
+    if status.state in (State.FATAL, State.BACKOFF, State.STOPPED):
+        return False
+    return None
+
+
+def has_stopped(status: ProcessStatus) -> bool | None:
+    return True if status.state in (State.STOPPED, State.EXITED, State.FATAL) else None
+
+
+def is_ready(status: ProcessStatus) -> bool | None:
+    """As :func:`is_running`, and its probes are content."""
+    return None if status.state == State.RUNNING and not status.ready else is_running(status)
+
+
+def is_running(status: ProcessStatus) -> bool | None:
+    """Runs, or was a oneshot and is done with success. One that will be tried again is waited for."""
+    if status.state == State.RUNNING:
+        return True
+    if status.state == State.EXITED and status.type == "oneshot":
+        return _ended_well(status)
+    return False if _at_rest(status) else None
+
+
+def has_exited(status: ProcessStatus) -> bool | None:
+    """Has ended, however, and is not to be started again; what never ran has not."""
+    return status.last_exit is not None if _at_rest(status) else None
+
+
+def has_completed(status: ProcessStatus) -> bool | None:
+    """Has ended by itself, with success."""
+    if status.state == State.EXITED:
+        return _ended_well(status)
+    return False if _at_rest(status) else None
+
+
+def _at_rest(status: ProcessStatus) -> bool:
+    """Nothing but an operator brings it on from here."""
+    if status.state == State.STOPPED:
+        return status.goal == Goal.DOWN
+    return status.state in (State.EXITED, State.FATAL)
+
+
+def _ended_well(status: ProcessStatus) -> bool:
+    return status.last_exit is None or status.last_exit.status == 0
+
+
+CONDITIONS: Mapping[str, Arrived] = {
+    "ready": is_ready,
+    "running": is_running,
+    "exited": has_exited,
+    "completed": has_completed,
+    "stopped": has_stopped,
+}
