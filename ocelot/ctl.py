@@ -61,6 +61,8 @@ _COMMANDS = {
     "restart": ("acting", "restart processes"),
     "signal": ("acting", "send a signal to processes"),
     "logs": ("logs", "show what processes wrote"),
+    "events": ("events", "show what happened to processes"),
+    "wait": ("events", "wait until processes are ready, or have ended"),
     "boot": ("pictures", "show how the boot went, step by step"),
     "poweroff": ("acting", "stop everything in order and power the machine off"),
     "reboot": ("acting", "stop everything in order and reboot the machine"),
@@ -88,6 +90,10 @@ def _group(name: str) -> Mapping[str, Add]:
             from ocelot.verbs import logs
 
             return logs.COMMANDS
+        case "events":
+            from ocelot.verbs import events
+
+            return events.COMMANDS
         case "pictures":
             from ocelot.verbs import pictures
 

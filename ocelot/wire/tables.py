@@ -129,3 +129,26 @@ def log_printer(*, plain: bool, names: bool, colour: bool, raw: bool) -> Callabl
         return f"{at} {name} | {text}" if names else f"{at} {text}"
 
     return show
+
+
+def event_printer(*, colour: bool, raw: bool) -> Callable[[bytes], str]:
+    """What turns one line of the events stream into text: ``09:12:33.120 web: starting -> running (why)``."""
+    if raw:
+        return lambda line: line.decode("utf-8", "replace")
+    import json
+    from datetime import datetime
+
+    def show(line: bytes) -> str:
+        event = json.loads(line)
+        if event["kind"] == "gap":
+            count = event["missed"]
+            return f"[{'some' if count is None else count} events are missing here]"
+        at = datetime.fromtimestamp(event["at"]).strftime("%H:%M:%S.%f")[:-3]
+        state = event["state"]
+        if event["before"] == state:  # readiness comes and goes while it runs
+            state = f"{state} ({'not ready' if event['event'] == 'unready' else event['event']})"
+        if colour:
+            at, state = f"\x1b[2m{at}\x1b[0m", f"{_COLOURS.get(event['state'], '')}{state}\x1b[0m"
+        return f"{at} {event['name']}: {state}" + (f", {event['reason']}" if event["reason"] else "")
+
+    return show
