@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +26,7 @@ from ocelot.states import PowerVerb
 from ocelot.wire.protocol import BootTimeline, ProcessStatus, Status
 
 if TYPE_CHECKING:
-    from supervisor.connection import Answer
+    from supervisor.connection import Answer, Request, Response
     from supervisor.journal import Journal
     from supervisor.output import OutputLine
     from supervisor.relay import Counters
@@ -107,12 +107,17 @@ async def serve(
     machine: Controlled,
     config: structs.Control,
     *,
+    door: Door | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer on the control socket until cancelled. Raises ControlError if it cannot be opened."""
+    """Answer on the control socket until cancelled. Raises ControlError if it cannot be opened.
+
+    ``door``: to close it for a while, or with the socket that the image before this one has opened.
+    """
     from supervisor.permissions import socket_group
 
-    sock = listen_unix(config.socket, config.mode, socket_group(config.group))
+    door = door or Door()
+    sock = door.sock = door.sock or listen_unix(config.socket, config.mode, socket_group(config.group))
     mine = _identity(config.socket)
 
     def welcome(stream: trio.SocketStream) -> tuple[int, Answer]:
@@ -120,11 +125,12 @@ async def serve(
         from supervisor.permissions import peer_of, role_of
 
         peer = peer_of(stream.socket)
-        return peer.uid, control_answer(machine, role_of(peer, config.roles, own_uid=os.geteuid()))
+        role = role_of(peer, config.roles, own_uid=os.geteuid())
+        return peer.uid, control_answer(machine, role, descriptor=stream.socket.fileno())
 
     try:
         task_status.started()
-        await _accept(sock, welcome)
+        await _accept(door, sock, welcome)
     finally:
         sock.close()
         with suppress(OSError):  # unless another instance has taken the name since
@@ -136,6 +142,7 @@ async def serve_metrics(
     machine: Controlled,
     config: structs.Metrics,
     *,
+    door: Door | None = None,
     task_status: trio.TaskStatus[tuple[str, int] | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer /metrics and /health on TCP until cancelled; return at once if no listener is configured.
@@ -146,7 +153,8 @@ async def serve_metrics(
     if config.listen is None:
         task_status.started(None)
         return
-    sock = listen_tcp(config.listen)
+    door = door or Door()
+    sock = door.sock = door.sock or listen_tcp(config.listen)
 
     def welcome(_stream: trio.SocketStream) -> tuple[int, Answer]:
         from supervisor.endpoints import metrics_answer
@@ -155,7 +163,59 @@ async def serve_metrics(
 
     with sock:
         task_status.started(sock.getsockname()[:2])
-        await _accept(sock, welcome)
+        await _accept(door, sock, welcome)
+
+
+class Door:
+    """A listening socket that can be closed to new clients for a while: they wait in its queue, and none is refused.
+
+    ``inside``: how many connections are being answered, less those that are told something without end (logs).
+    """
+
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        self.sock = sock
+        self.inside = 0
+        self._open = trio.Event()
+        self._open.set()
+        self._accepting = trio.CancelScope()
+
+    def close(self) -> None:
+        """Take in nobody from now on; those who are inside stay."""
+        self._open = trio.Event()
+        self._accepting.cancel()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def serve(self, listener: trio.SocketListener, meet: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+        """Call ``meet`` in a task for each client, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                with trio.CancelScope() as self._accepting:
+                    await trio.serve_listeners(meet, [listener], handler_nursery=nursery)
+                await self._open.wait()
+
+    @contextmanager
+    def attend(self, answer: Answer) -> Iterator[Answer]:
+        """While the block runs a client is inside. ``answer`` is its own, which tells whether there is an end to it."""
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            self.inside -= not left
+            left = True
+
+        async def watched(request: Request) -> Response:
+            response = await answer(request)
+            if not isinstance(response.body, bytes):
+                leave()
+            return response
+
+        self.inside += 1
+        try:
+            yield watched
+        finally:
+            leave()
 
 
 # -- sockets
@@ -302,7 +362,7 @@ class Gate:
                 del self._open[uid]
 
 
-async def _accept(sock: socket.socket, welcome: Welcome) -> None:
+async def _accept(door: Door, sock: socket.socket, welcome: Welcome) -> None:
     sock.setblocking(False)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     gate = Gate()
@@ -316,7 +376,7 @@ async def _accept(sock: socket.socket, welcome: Welcome) -> None:
             return
         from supervisor.connection import converse
 
-        with gate.enter(uid) as admitted:
+        with gate.enter(uid) as admitted, door.attend(answer) as answer:
             if admitted:
                 await converse(stream, answer)
             else:
@@ -324,4 +384,4 @@ async def _accept(sock: socket.socket, welcome: Welcome) -> None:
                     await stream.send_all(_FULL)
                 await stream.aclose()
 
-    await trio.serve_listeners(meet, [listener])
+    await door.serve(listener, meet)

@@ -29,15 +29,16 @@ Asked = TypeVar("Asked", protocol.ActionRequest, protocol.WaitRequest)
 
 @dataclass(frozen=True)
 class Call:
-    """One request to one operation. ``path`` and ``query`` are decoded."""
+    """One request to one operation. ``path`` and ``query`` are decoded. ``descriptor``: its connection, -1 if unknown."""
 
     machine: Controlled
     request: Request
     path: Mapping[str, str]
     query: Mapping[str, list[str]]
+    descriptor: int = -1
 
 
-def control_answer(machine: Controlled, role: Role | None) -> Answer:
+def control_answer(machine: Controlled, role: Role | None, *, descriptor: int = -1) -> Answer:
     """What answers one client of the control socket, who has ``role``."""
 
     async def answer(request: Request) -> Response:
@@ -46,7 +47,8 @@ def control_answer(machine: Controlled, role: Role | None) -> Answer:
             return _no_route(request, methods)
         deed = route.summary[0].lower() + route.summary[1:].partition(":")[0].rstrip(".")
         require(role, route.role, f'answer "{request.method} {request.path}" ({deed})')
-        return await OPERATIONS[route.operation](Call(machine, request, variables, routes.parse_query(request.query)))
+        query = routes.parse_query(request.query)
+        return await OPERATIONS[route.operation](Call(machine, request, variables, query, descriptor))
 
     return answer
 
