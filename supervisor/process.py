@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,24 +18,21 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, SpawnError, describe
+from ocelot.errors import SpawnError, describe
 from ocelot.states import Cause, Goal, State, signal_name
 from ocelot.wire.protocol import ProcessStatus
-from supervisor import launch, restart
-from supervisor.environment_file import read_environment_file
+from supervisor import restart
+from supervisor.group_stop import await_end, tell_to_stop
 from supervisor.history import History
 from supervisor.lifecycle import ALIVE, ENDED, Event, advance
 from supervisor.reaper import Child
-from supervisor.spawn import SpawnSpec
-from supervisor.surroundings import Ends, Handles, Health, ProcessOutput, Surroundings, Verdict
+from supervisor.starting import start_child
+from supervisor.surroundings import Health, ProcessOutput, Surroundings, Verdict
 
 if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
-
-OPEN_TIMEOUT = 30.0
-"""Seconds for a network file system to open a program."""
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
@@ -80,10 +75,10 @@ class Process:
         self._around = surroundings
         self._publish = publish
         self._child: Child | None = None
-        self._began = 0.0  # trio's clock
+        self.began = 0.0  # trio's clock
         self._told: float | None = None  # trio's clock; when the signal of the stop under way was sent
-        self._began_at: float | None = None  # the real clock
-        self._next_start = 0.0  # trio's clock; set when BACKOFF is entered
+        self.began_at: float | None = None  # the real clock
+        self.next_start = 0.0  # trio's clock; set when BACKOFF is entered
         self._verdict: Verdict | None = None  # of its health, while it is being stopped for that
         self._why = Cause.OPERATOR
         self._start_wanted = False
@@ -169,25 +164,9 @@ class Process:
             self._enter(Event.READY if self.health.ready else Event.UNREADY)
 
     def status(self) -> ProcessStatus:
-        running = self.state in ALIVE and self._began_at is not None
-        pending = self.state is State.BACKOFF
-        return ProcessStatus(
-            name=self.name,
-            state=self.state.value,
-            goal=self.goal.value,
-            ready=self.ready,
-            pid=self.pid,
-            type=self.config.type,
-            essential=self.config.essential,
-            started_at=self._began_at if running else None,
-            uptime=trio.current_time() - self._began if running else None,
-            restarts=sum(self.history.restarts.values()),
-            restarts_by_cause=dict(self.history.restarts),
-            next_start_in=max(0.0, self._next_start - trio.current_time()) if pending else None,
-            last_exit=self.history.last_exit,
-            reason=self.reason,
-            program=self.config.program,
-        )
+        from supervisor.process_status import status_of
+
+        return status_of(self)
 
     # -- across images
 
@@ -205,9 +184,9 @@ class Process:
             reason=self.reason,
             history=self.history.snapshot(),
             child=self._child.snapshot() if self._child is not None else None,
-            began=monotonic(self._began),
-            began_at=self._began_at,
-            next_start=monotonic(self._next_start),
+            began=monotonic(self.began),
+            began_at=self.began_at,
+            next_start=monotonic(self.next_start),
             told=monotonic(self._told) if self._told is not None else None,
             verdict=self._verdict,
             why=self._why,
@@ -225,8 +204,8 @@ class Process:
         self.state, self.goal, self.reason = kept.state, kept.goal, kept.reason
         self.history.restore(kept.history)
         self._child = adopt(kept.child, self._wake) if kept.child is not None else None
-        self._began, self._began_at = trio_time(kept.began), kept.began_at
-        self._next_start = trio_time(kept.next_start)
+        self.began, self.began_at = trio_time(kept.began), kept.began_at
+        self.next_start = trio_time(kept.next_start)
         self._told = trio_time(kept.told) if kept.told is not None else None
         self._verdict = Verdict(*kept.verdict) if kept.verdict is not None else None
         self._why = kept.why
@@ -277,7 +256,14 @@ class Process:
         child = self._child  # there is one already if the image before this one has spawned it
         if child is None:
             try:
-                child = self._child = await self._spawn()
+                child = self._child = await start_child(
+                    self.config,
+                    self._around,
+                    self.output,
+                    self.health,
+                    on_exit=self._wake,
+                    stopped=self._told_to_stop,
+                )
             except SpawnError as error:
                 shell_status = 127 if error.errno == errno.ENOENT else 126
                 self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
@@ -286,8 +272,8 @@ class Process:
             if child is None:
                 self.reason = f"stopped ({self._why.value}) before it had started"
                 return Event.GONE
-            self._began = trio.current_time()
-            self._began_at = time.clock_gettime(time.CLOCK_REALTIME)
+            self.began = trio.current_time()
+            self.began_at = time.clock_gettime(time.CLOCK_REALTIME)
             self.reason = f"started with pid {child.pid}"
         if self.health is not None:
             verdict = await self._while_up(child, self.health.until_ready)
@@ -321,22 +307,15 @@ class Process:
         """The signal to the whole group, the grace period for all of it, SIGKILL for what is left."""
         child = self._living_child()
         self._start_wanted = self._start_wanted and self.goal is Goal.UP
-        # The image before this one may have told it
-        began = self._tell_to_stop(child) if self._told is None else self._told
-        emptied = trio.Event()
-        if not await self._until(lambda: child.status is not None, began):
-            log.warn(f"{self.name}: killed: still running {self._grace():.3g}s after {self._signal_name()}")
-            child.kill_group = True
-            _signal_group(child, signal.SIGKILL)
-            while child.status is None:
-                await self._woken()
-        elif self._around.spawner.watch_group(child.pid, lambda: self._group_gone(emptied)):
-            if not await self._until(emptied.is_set, began):
-                killed = self._around.spawner.kill_leftovers(child.pid)
-                log.warn(
-                    f"{self.name}: killed {killed} of its group: left over {self._grace():.3g}s after {self._signal_name()}"
-                )
-            self._around.spawner.unwatch_group(child.pid)
+        began = self._tell_to_stop(child) if self._told is None else self._told  # by the image before this one
+        await await_end(
+            child,
+            self._around.spawner,
+            lambda happened: self._until(happened, began),
+            name=self.name,
+            wake=self._wake,
+            late=lambda: f"{self._grace():.3g}s after {signal_name(self.config.shutdown_signal)}",
+        )
         await self._finish_output()
         self._note_end(child, self._why)
         verdict, self._verdict, self._told = self._verdict, None, None
@@ -351,11 +330,11 @@ class Process:
     async def _back_off(self) -> Event:
         # With no delay at all this is a loop without any waiting: let the others run
         await trio.lowlevel.checkpoint()
-        while trio.current_time() < self._next_start and not self._start_wanted:
+        while trio.current_time() < self.next_start and not self._start_wanted:
             if self._stop_wanted:
                 self.reason = f"stopped ({self._why.value})"
                 return Event.STOP
-            await self._woken(self._next_start)
+            await self._woken(self.next_start)
         if self._stop_wanted:
             return Event.STOP
         if self.history.last_end is not None:
@@ -365,63 +344,18 @@ class Process:
 
     def _tell_to_stop(self, child: Child) -> float:
         self._told = trio.current_time()
-        child.kill_group = False  # the leader may go first: the others keep their grace
         self.reason = f"stopping ({self._why.value})"
         if self._verdict is not None:
             self.reason = f"stopping: {self._verdict.reason}"
             log.warn(f"{self.name}: {self.reason}")
-        _signal_group(child, self.config.shutdown_signal)
-        _signal_group(child, signal.SIGCONT)  # a stopped process would not see the other one
+        tell_to_stop(child, self.config.shutdown_signal)
         return self._told
 
-    # -- what the activities are made of
-
-    async def _spawn(self) -> Child | None:
-        """The child, or None if it was told to stop before a slow file system had answered."""
-        path = self.config.environment_file
-        from_file = {} if path is None else await read_environment_file(path)
-        opened: list[Ends | Handles] = []
-        try:
-            spec = self._specification(from_file, opened)
-            if self._around.slow(spec):
-                return await self._spawn_aside(spec)
-            return self._around.spawner.spawn(spec, on_exit=self._wake)
-        finally:
-            for each in opened:
-                each.close()
-
-    def _specification(self, from_file: Mapping[str, str], opened: list[Ends | Handles]) -> SpawnSpec:
-        """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
-        config, around, step = self.config, self._around, "health"
-        environment = launch.environment(config, around.inherited, around.environment, from_file)
-        handles: list[Handles] = []
-        try:
-            if self.health is not None:
-                handles.append(self.health.handles())
-                opened += handles
-            step = "log"
-            ends = self.output.open()
-        except (OSError, OcelotError) as error:
-            raise SpawnError(
-                f'cannot start "{config.program}": cannot open its {step}: {describe(error)}',
-                step=step,
-                errno=error.errno or 0 if isinstance(error, OSError) else 0,
-            ) from error
-        opened.append(ends)
-        return launch.specification(config, environment, ends, around.inherited, handles=handles)
-
-    async def _spawn_aside(self, spec: SpawnSpec) -> Child | None:
-        child = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_when_stopped, nursery.cancel_scope)
-            child = await self._around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=self._wake)
-            nursery.cancel_scope.cancel()
-        return child
-
-    async def _cancel_when_stopped(self, scope: trio.CancelScope) -> None:
+    async def _told_to_stop(self) -> None:
         while not self._stop_wanted:
             await self._woken()
-        scope.cancel()
+
+    # -- what the activities are made of
 
     async def _while_up(self, child: Child, look: Callable[[Child], Awaitable[T]]) -> T | None:
         """What ``look`` returns; None if the child died or is to stop before that, or if looking failed."""
@@ -454,16 +388,16 @@ class Process:
             jitter=self._around.jitter,
         )
         history.in_a_row = decision.restarts
-        self._next_start = trio.current_time() + decision.delay
+        self.next_start = trio.current_time() + decision.delay
         why = f"{verdict.reason}, and it " if verdict is not None else ""
         self.reason = f"{why}{history.last_exit.detail}; {decision.reason}"
         return decision.event
 
     def _note_end(self, child: Child, cause: Cause) -> None:
         assert child.status is not None
-        self.history.ended(child.status, cause, trio.current_time() - self._began)
+        self.history.ended(child.status, cause, trio.current_time() - self.began)
         self._child = None
-        self._began_at = None
+        self.began_at = None
 
     async def _finish_output(self) -> None:
         with trio.move_on_after(FINISH_TIMEOUT):
@@ -492,13 +426,6 @@ class Process:
     def _grace(self) -> float:
         return min(self.config.termination_grace_period, self._grace_limit)
 
-    def _group_gone(self, emptied: trio.Event) -> None:
-        emptied.set()
-        self._wake()
-
-    def _signal_name(self) -> str:
-        return signal_name(self.config.shutdown_signal)
-
     def _living_child(self) -> Child:
         assert self._child is not None, f"{self.name} is {self.state} without a child"
         return self._child
@@ -513,13 +440,6 @@ class Process:
             log.info(line)
         else:
             log.debug(line)
-
-
-def _signal_group(child: Child, number: int) -> None:
-    try:
-        child.signal_group(number)
-    except OSError as error:
-        log.error(f"cannot send {signal_name(number)} to process group {child.pid}: {os.strerror(error.errno or 0)}")
 
 
 _ACTIVITIES: Mapping[State, Callable[[Process], Awaitable[Event]]] = {

@@ -19,9 +19,9 @@ from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
-from supervisor.process import OPEN_TIMEOUT
 from supervisor.reaper import Child, Reaper, kill_leftovers
 from supervisor.spawn import SpawnSpec
+from supervisor.starting import OPEN_TIMEOUT
 
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for a program that is over its time limit."""

@@ -21,6 +21,7 @@ class FakeChild:
         self.status = None
         self.kill_group = True
         self.signals = []
+        self.dead = trio.Event()
 
     def signal(self, number):
         if self.status is None:
@@ -30,10 +31,15 @@ class FakeChild:
 
     signal_group = signal
 
+    async def wait(self):
+        await self.dead.wait()
+        return self.status
+
     def die(self, status):
         if self.kill_group:
             self.members = 0
         self.status = status
+        self.dead.set()
         self.on_exit()
 
 

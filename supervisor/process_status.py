@@ -1,0 +1,38 @@
+"""A process as its status shows it. Imported when somebody asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ocelot.states import State
+from ocelot.wire.protocol import ProcessStatus
+from supervisor.lifecycle import ALIVE
+
+if TYPE_CHECKING:
+    from supervisor.process import Process
+
+
+def status_of(process: Process) -> ProcessStatus:
+    """What is known of ``process`` now."""
+    running = process.state in ALIVE and process.began_at is not None
+    pending = process.state is State.BACKOFF
+    history = process.history
+    return ProcessStatus(
+        name=process.name,
+        state=process.state.value,
+        goal=process.goal.value,
+        ready=process.ready,
+        pid=process.pid,
+        type=process.config.type,
+        essential=process.config.essential,
+        started_at=process.began_at if running else None,
+        uptime=trio.current_time() - process.began if running else None,
+        restarts=sum(history.restarts.values()),
+        restarts_by_cause=dict(history.restarts),
+        next_start_in=max(0.0, process.next_start - trio.current_time()) if pending else None,
+        last_exit=history.last_exit,
+        reason=process.reason,
+        program=process.config.program,
+    )

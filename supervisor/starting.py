@@ -1,0 +1,79 @@
+"""One start of a process, from its configuration to its child."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from ocelot.config import structs
+from ocelot.errors import OcelotError, SpawnError, describe
+from supervisor import launch
+from supervisor.environment_file import read_environment_file
+from supervisor.reaper import Child
+from supervisor.spawn import SpawnSpec
+from supervisor.surroundings import Ends, Handles, Health, ProcessOutput, Surroundings
+
+OPEN_TIMEOUT = 30.0
+"""Seconds for a network file system to open a program."""
+
+
+async def start_child(
+    config: structs.Process,
+    around: Surroundings,
+    output: ProcessOutput,
+    health: Health | None,
+    *,
+    on_exit: Callable[[], None],
+    stopped: Callable[[], Awaitable[None]],
+) -> Child | None:
+    """The child, or None if ``stopped`` returned before a slow file system had answered. Raises SpawnError."""
+    path = config.environment_file
+    from_file = {} if path is None else await read_environment_file(path)
+    opened: list[Ends | Handles] = []
+    try:
+        spec = _specification(config, around, output, health, from_file, opened)
+        if not around.slow(spec):
+            return around.spawner.spawn(spec, on_exit=on_exit)
+        child = None
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await stopped()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
+            child = await around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=on_exit)
+            nursery.cancel_scope.cancel()
+        return child
+    finally:
+        for each in opened:
+            each.close()
+
+
+def _specification(
+    config: structs.Process,
+    around: Surroundings,
+    output: ProcessOutput,
+    health: Health | None,
+    from_file: Mapping[str, str],
+    opened: list[Ends | Handles],
+) -> SpawnSpec:
+    """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
+    environment = launch.environment(config, around.inherited, around.environment, from_file)
+    handles: list[Handles] = []
+    step = "health"
+    try:
+        if health is not None:
+            handles.append(health.handles())
+            opened += handles
+        step = "log"
+        ends = output.open()
+    except (OSError, OcelotError) as error:
+        raise SpawnError(
+            f'cannot start "{config.program}": cannot open its {step}: {describe(error)}',
+            step=step,
+            errno=error.errno or 0 if isinstance(error, OSError) else 0,
+        ) from error
+    opened.append(ends)
+    return launch.specification(config, environment, ends, around.inherited, handles=handles)
