@@ -17,6 +17,7 @@ class Event(enum.StrEnum):
 
     START = "start"  # it is to run now: somebody asked, a dependency is met, or its backoff is over
     HOLD = "hold"  # it is to run, but a dependency is not met
+    SPAWNED = "spawned"  # its program runs, and its readiness is awaited
     READY = "ready"  # it is as ready as anybody can tell
     UNREADY = "unready"  # it runs, but its readiness has gone
     STOP = "stop"  # it is to end
@@ -40,9 +41,15 @@ _AT_REST = {Event.START: State.STARTING, Event.HOLD: State.WAITING}
 
 TABLE: Mapping[State, Mapping[Event, State]] = {
     State.STOPPED: {**_AT_REST, Event.STOP: State.STOPPED},
-    State.WAITING: {Event.START: State.STARTING, Event.HOLD: State.WAITING, Event.STOP: State.STOPPED},
+    State.WAITING: {
+        Event.START: State.STARTING,
+        Event.HOLD: State.WAITING,
+        Event.STOP: State.STOPPED,
+        Event.GIVE_UP: State.FATAL,  # what it waits for has failed for good
+    },
     State.STARTING: {
         **_ENDINGS,
+        Event.SPAWNED: State.STARTING,
         Event.READY: State.RUNNING,
         Event.STOP: State.STOPPING,
         Event.GONE: State.STOPPED,

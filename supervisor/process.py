@@ -276,6 +276,7 @@ class Process:
             self.began_at = time.clock_gettime(time.CLOCK_REALTIME)
             self.reason = f"started with pid {child.pid}"
         if self.health is not None:
+            self._enter(Event.SPAWNED)
             verdict = await self._while_up(child, self.health.until_ready)
             if child.status is not None or self._stop_wanted or verdict is not None:
                 return await self._leave(child, verdict)
