@@ -60,6 +60,7 @@ _COMMANDS = {
     "stop": ("acting", "stop processes"),
     "restart": ("acting", "restart processes"),
     "signal": ("acting", "send a signal to processes"),
+    "top": ("top", "show what the processes use, live"),
     "logs": ("logs", "show what processes wrote"),
     "events": ("events", "show what happened to processes"),
     "wait": ("events", "wait until processes are ready, or have ended"),
@@ -94,6 +95,10 @@ def _group(name: str) -> Mapping[str, Add]:
             from ocelot.verbs import events
 
             return events.COMMANDS
+        case "top":
+            from ocelot.verbs import top
+
+            return top.COMMANDS
         case "pictures":
             from ocelot.verbs import pictures
 

@@ -1,0 +1,408 @@
+"""``ocelotctl top``: what the processes use, live. The table and the keys are plain functions; rich draws them on a terminal.
+
+Figures are asked for in every interval, and only then: the difference of two replies gives the rates.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ocelot.errors import OcelotError
+from ocelot.verbs.outcome import FAILED, OK, complain
+from ocelot.verbs.terminal import colour, columns, print_json
+from ocelot.wire.client import call
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from rich.console import RenderableType
+    from rich.layout import Layout
+    from rich.table import Table
+
+    from ocelot.verbs.arguments import Add
+
+SORTS = ("cpu", "memory", "name", "restarts", "uptime")
+
+_KEYS = "q quit   s sort   r reverse   ↑↓ select   l log   / filter   space pause"
+
+_EPILOG = f"""\
+keys:
+  {_KEYS.replace("   ", chr(10) + "  ")}
+
+Without a terminal, or with --once, the table is printed once, after one interval.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``cpu`` None: only one reading so far. Bytes, seconds; ``cpu`` 1.0 is one processor."""
+
+    name: str
+    state: str
+    pid: int | None
+    cpu: float | None
+    memory: int | None
+    tasks: int | None
+    fds: int | None
+    restarts: int
+    uptime: float | None
+
+
+@dataclass(frozen=True)
+class View:
+    """What the keys have chosen. ``typing`` is a filter that is being typed."""
+
+    sort: str = "cpu"
+    reverse: bool = False
+    selected: str | None = None
+    log: bool = False
+    paused: bool = False
+    filter: str = ""
+    typing: bool = False
+    done: bool = False
+
+
+def rows(status: Mapping[str, Any], before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[Row]:
+    """From a status and two readings of the figures; without the earlier one there are no rates yet."""
+    now = {figures["name"]: figures for figures in after["processes"]}
+    then = {figures["name"]: figures for figures in before["processes"]} if before is not None else {}
+    elapsed = after["at"] - before["at"] if before is not None else 0.0
+    return [
+        _row(process, then.get(process["name"]), now.get(process["name"]), elapsed) for process in status["processes"]
+    ]
+
+
+def _row(
+    process: Mapping[str, Any], then: Mapping[str, Any] | None, now: Mapping[str, Any] | None, elapsed: float
+) -> Row:
+    cpu = None
+    if now is not None and then is not None and elapsed > 0:
+        cpu = max(0.0, now["cpuSeconds"] - then["cpuSeconds"]) / elapsed
+    return Row(
+        name=process["name"],
+        state=process["state"],
+        pid=process["pid"],
+        cpu=cpu,
+        memory=now["residentMemory"] if now is not None else None,
+        tasks=now["processes"] if now is not None else None,
+        fds=now["openFds"] if now is not None else None,
+        restarts=process["restarts"],
+        uptime=process["uptime"],
+    )
+
+
+def ordered(found: Sequence[Row], view: View) -> list[Row]:
+    """Filtered and sorted: the biggest first, names and reversed orders from the other end."""
+    chosen = [row for row in found if view.filter in row.name]
+    chosen.sort(key=lambda row: row.name, reverse=view.sort == "name" and view.reverse)
+    if view.sort != "name":
+        chosen.sort(key=lambda row: getattr(row, view.sort) or 0, reverse=not view.reverse)
+    return chosen
+
+
+def press(view: View, key: str, shown: Sequence[Row]) -> View:
+    """What a key does. ``shown`` are the rows as they stand on the screen."""
+    if view.typing:
+        return _type(view, key)
+    names = [row.name for row in shown]
+    at = names.index(view.selected) if view.selected in names else -1
+    match key:
+        case "q" | "\x03" | "\x04":
+            return replace(view, done=True)
+        case "s":
+            return replace(view, sort=SORTS[(SORTS.index(view.sort) + 1) % len(SORTS)])
+        case "r":
+            return replace(view, reverse=not view.reverse)
+        case "l" | "\r" | "\n":
+            return replace(view, log=not view.log, selected=view.selected or (names[0] if names else None))
+        case " ":
+            return replace(view, paused=not view.paused)
+        case "/":
+            return replace(view, typing=True, filter="")
+        case "\x1b":
+            return replace(view, filter="", log=False, selected=None)
+        case "up" | "k" if names:
+            return replace(view, selected=names[max(0, at - 1)])
+        case "down" | "j" if names:
+            return replace(view, selected=names[min(len(names) - 1, at + 1)])
+    return view
+
+
+def _type(view: View, key: str) -> View:
+    if key in ("\r", "\n"):
+        return replace(view, typing=False)
+    if key in ("\x1b", "\x03"):
+        return replace(view, typing=False, filter="")
+    if key in ("\x7f", "\b"):
+        return replace(view, filter=view.filter[:-1])
+    return replace(view, filter=view.filter + key) if len(key) == 1 and key.isprintable() else view
+
+
+def keys(data: str) -> Iterator[str]:
+    """The keys in what a terminal sent: characters, ``up`` and ``down``; other escape sequences are dropped."""
+    while data:
+        if data[0] == "\x1b" and data[1:2] in ("[", "O") and data[2:]:
+            end = 2
+            while end < len(data) - 1 and not data[end].isalpha() and data[end] != "~":
+                end += 1
+            arrow = {"A": "up", "B": "down"}.get(data[end]) if end == 2 else None
+            data = data[end + 1 :]
+            if arrow:
+                yield arrow
+            continue
+        yield data[0]
+        data = data[1:]
+
+
+# -- cells
+
+
+HEADS = ("NAME", "STATE", "PID", "CPU", "MEMORY", "TASKS", "FDS", "RESTARTS", "UPTIME")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    from ocelot.wire.tables import span
+
+    def shown(value: int | None) -> str:
+        return "-" if value is None else str(value)
+
+    return (
+        row.name,
+        row.state,
+        shown(row.pid),
+        "-" if row.cpu is None else f"{row.cpu * 100:.1f}%",
+        "-" if row.memory is None else size(row.memory),
+        shown(row.tasks),
+        shown(row.fds),
+        str(row.restarts),
+        "-" if row.uptime is None else span(row.uptime),
+    )
+
+
+def size(count: int) -> str:
+    """``512B``, ``1.5KiB``, ``23MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f}{unit}" if value >= 100 or unit == "B" else f"{value:.1f}{unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def plain(found: Sequence[Row]) -> list[str]:
+    """The table as lines of text."""
+    table = [HEADS, *(cells(row) for row in found)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+
+
+# -- the command
+
+
+def _add_top(command: ArgumentParser) -> None:
+    from argparse import RawDescriptionHelpFormatter
+
+    from ocelot.verbs.arguments import duration, names
+
+    names(command, "*")
+    command.formatter_class = RawDescriptionHelpFormatter
+    command.epilog = _EPILOG
+    command.add_argument("-d", "--delay", type=duration, default=2.0, metavar="TIME", help="the interval (2s)")
+    command.add_argument("-s", "--sort", choices=SORTS, default="cpu", help="what to sort by (cpu)")
+    command.add_argument("-1", "--once", action="store_true", help="print the table once and end")
+    command.set_defaults(run=_top)
+
+
+def _top(options: Namespace) -> int:
+    view = View(sort=options.sort)
+    if options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _once(options, view)
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return complain(
+            OcelotError(
+                'cannot show a live view: the package "rich" is not installed',
+                hint="pip install 'ocelot-init[live]', or ocelotctl top --once",
+            ),
+            FAILED,
+        )
+    return _live(options, view)
+
+
+@dataclass
+class Readings:
+    """The last two replies about figures, and the status beside the last."""
+
+    socket: str
+    names: Sequence[str]
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    status: Mapping[str, Any] | None = None
+
+    def read(self) -> None:
+        from ocelot.verbs.arguments import query
+
+        self.before = self.after
+        self.status = call(self.socket, "GET", "/v1/status" + query(self.names))
+        self.after = call(self.socket, "GET", "/v1/figures" + query(self.names))
+
+    def rows(self) -> list[Row]:
+        assert self.status is not None
+        assert self.after is not None
+        return rows(self.status, self.before, self.after)
+
+
+def _once(options: Namespace, view: View) -> int:
+    readings = Readings(options.socket, options.names)
+    readings.read()
+    time.sleep(options.delay)
+    readings.read()
+    found = ordered(readings.rows(), view)
+    if options.json:
+        from dataclasses import asdict
+
+        print_json([asdict(row) for row in found])
+    else:
+        for line in plain(found):
+            print(line[: columns() or None])
+    return OK
+
+
+def _live(options: Namespace, view: View) -> int:
+    import select
+
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(no_color=not colour(), highlight=False)
+    readings = Readings(options.socket, options.names)
+    with _raw_keys() as fd, Live(console=console, screen=True, auto_refresh=False) as live:
+        due = 0.0
+        while not view.done:
+            if not view.paused and time.monotonic() >= due:
+                readings.read()
+                # Rates need two readings: the second comes soon, so that the first screen is not empty for long
+                due = time.monotonic() + (options.delay if readings.before is not None else min(0.5, options.delay))
+            shown = ordered(readings.rows(), view)
+            live.update(_screen(readings, shown, view, console.size, options), refresh=True)
+            wait = None if view.paused else max(0.0, due - time.monotonic())
+            if select.select([fd], [], [], wait)[0]:
+                for key in keys(os.read(fd, 64).decode("utf-8", "replace")):
+                    view = press(view, key, shown)
+    return OK
+
+
+@contextmanager
+def _raw_keys() -> Iterator[int]:
+    """Each key at once and unechoed (termios(3)); the terminal is as before afterwards."""
+    import termios
+    import tty
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setcbreak(fd)
+        yield fd
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def _screen(readings: Readings, shown: Sequence[Row], view: View, size: tuple[int, int], options: Namespace) -> Layout:
+    from rich.layout import Layout
+    from rich.text import Text
+
+    from ocelot.wire.tables import machine_line
+
+    assert readings.status is not None
+    height = size[1]
+    pane = max(5, height // 3) if view.log and view.selected else 0
+    room = max(1, height - pane - 3)
+    layout = Layout()
+    parts = [
+        Layout(Text(machine_line(readings.status)), size=1),
+        Layout(_table(_window(shown, view.selected, room), view), size=room + 1),
+    ]
+    if pane:
+        parts.append(Layout(_log_pane(options.socket, view.selected or "", pane), size=pane))
+    parts.append(Layout(Text(_footer(view, len(shown)), style="reverse"), size=1))
+    layout.split_column(*parts)
+    return layout
+
+
+def _window(shown: Sequence[Row], selected: str | None, room: int) -> Sequence[Row]:
+    """As many rows as there is room for, with the selected one among them."""
+    names = [row.name for row in shown]
+    at = names.index(selected) if selected in names else 0
+    start = max(0, min(at - room // 2, len(shown) - room))
+    return shown[start : start + room]
+
+
+_STYLES = {
+    "running": "green",
+    "starting": "cyan",
+    "waiting": "cyan",
+    "stopping": "yellow",
+    "backoff": "yellow",
+    "fatal": "bold red",
+    "stopped": "dim",
+    "exited": "dim",
+}
+
+
+def _table(shown: Sequence[Row], view: View) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
+    for head in HEADS:
+        mark = " ▾" if head.lower() == view.sort and not view.reverse else " ▴" if head.lower() == view.sort else ""
+        table.add_column(head + mark, justify="left" if head in ("NAME", "STATE") else "right", no_wrap=True)
+    for row in shown:
+        name, state, *rest = map(Text, cells(row))
+        state.stylize(_STYLES.get(row.state, ""))
+        table.add_row(name, state, *rest, style="reverse" if row.name == view.selected else "")
+    return table
+
+
+def _log_pane(socket: str, name: str, height: int) -> RenderableType:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from ocelot.verbs.arguments import query
+    from ocelot.wire.client import Client
+    from ocelot.wire.tables import log_printer
+
+    show = log_printer(plain=False, names=False, colour=False, raw=False)
+    with Client(socket) as client:
+        reply = client.request("GET", "/v1/logs" + query([name], [("n", str(height - 2))]))
+        lines = [show(line) for line in reply.lines()] if reply.status == 200 else ["it is gone"]
+    return Panel(
+        Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), title=name, title_align="left", height=height
+    )
+
+
+def _footer(view: View, count: int) -> str:
+    if view.typing:
+        return f" filter: {view.filter}▏"
+    notes = [f"{count} processes"]
+    if view.filter:
+        notes.append(f'filter "{view.filter}"')
+    if view.paused:
+        notes.append("paused")
+    return f" {_KEYS}   |   {', '.join(notes)}"
+
+
+COMMANDS: dict[str, Add] = {"top": _add_top}
