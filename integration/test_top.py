@@ -53,7 +53,7 @@ def test_the_live_view_sorts_filters_and_shows_a_log(tmp_path: Path) -> None:
             tmux("send-keys", "Down", "l")
             screen(lambda text: "spinning" in text and "─ busy" in text)
             tmux("send-keys", "/", "i", "d", "Enter")
-            screen(lambda text: 'filter "id"' in text and "1 processes" in text)
+            screen(lambda text: 'filter "id"' in text and "1 process," in text)
             tmux("send-keys", "q")
             screen(lambda text: "ended=0" in text)
         finally:

@@ -337,7 +337,7 @@ def _screen(readings: Readings, shown: Sequence[Row], view: View, size: tuple[in
     ]
     if pane:
         parts.append(Layout(_log_pane(options.socket, view.selected or "", pane), size=pane))
-    parts.append(Layout(Text(_footer(view, len(shown)), style="reverse"), size=1))
+    parts.append(Layout(Text(_footer(view, len(shown)), style="reverse", no_wrap=True, overflow="ellipsis"), size=1))
     layout.split_column(*parts)
     return layout
 
@@ -397,12 +397,12 @@ def _log_pane(socket: str, name: str, height: int) -> RenderableType:
 def _footer(view: View, count: int) -> str:
     if view.typing:
         return f" filter: {view.filter}▏"
-    notes = [f"{count} processes"]
+    notes = ["1 process" if count == 1 else f"{count} processes"]
     if view.filter:
         notes.append(f'filter "{view.filter}"')
     if view.paused:
         notes.append("paused")
-    return f" {_KEYS}   |   {', '.join(notes)}"
+    return f" {', '.join(notes)}   |   {_KEYS}"
 
 
 COMMANDS: dict[str, Add] = {"top": _add_top}
