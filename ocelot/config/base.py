@@ -16,6 +16,12 @@ Mode = Annotated[int, Meta(extra={"format": "mode"})]
 SignalNumber = Annotated[int, Meta(extra={"format": "signal"})]
 """A signal number. In the file: ``SIGTERM``, ``TERM``, 15, or the ``{type, value}`` forms."""
 
+LimitValue = Annotated[int, Meta(extra={"format": "limit"})]
+"""A resource limit, -1 for none. In the file: a number, a size, or ``unlimited``."""
+
+Cpus = Annotated[float, Meta(extra={"format": "cpus"})]
+"""Processors' worth of time. In the file: ``1.5``, or ``150%``."""
+
 Text = Annotated[str, Meta(extra={"format": "text"})]
 """Text that keeps the scalar's source: ``6379``, ``on`` and ``0644`` stay as they are written."""
 

@@ -15,7 +15,7 @@ from ocelot.config import structs
 from ocelot.config.findings import Findings, Path, quoted
 from ocelot.config.nodes import Node
 from ocelot.config.phase_checks import MODULE_SUFFIXES
-from ocelot.config.places import Places
+from ocelot.config.places import Places, present
 from ocelot.linux.inherited import DEFAULT_PATH
 
 MAX_LINKS = 40
@@ -104,6 +104,25 @@ class _Look:
             file = process.environment_file
             if file is not None and not self._is_made(file) and self._stat(file) is None:
                 self._missing(f"{quoted(file)} does not exist", (*path, name, "environmentFile"))
+
+            if process.user is not None or process.group is not None or process.supplementary_groups:
+                self._accounts(process, (*path, name))
+            if process.resources is not None and self._given is None:
+                from ocelot.config.privilege_checks import check_machine
+
+                check_machine(process.resources, (*path, name, "resources"), self._places)
+
+    def _accounts(self, process: structs.Process, path: Path) -> None:
+        from ocelot.linux import accounts
+
+        known = accounts.read((self._given or "").rstrip("/"))
+        if process.user is not None and not process.user.isdigit() and process.user not in known.users:
+            self._missing(f"the user {quoted(process.user)} does not exist", (*path, "user"))
+        groups = [(process.group, (*path, "group"))]
+        groups += [(name, (*path, "supplementaryGroups", i)) for i, name in present(process.supplementary_groups)]
+        for name, here in groups:
+            if name is not None and not name.isdigit() and name not in known.groups:
+                self._missing(f"the group {quoted(name)} does not exist", here)
 
     def program(self, program: str, path: Path, environment: dict[str, str]) -> None:
         if "/" not in program:

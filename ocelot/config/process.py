@@ -7,6 +7,7 @@ import enum
 from typing import Literal
 
 from ocelot.config.base import Base, Duration, Mode, SignalNumber, Size, Text
+from ocelot.config.privileges import Capabilities, IoPriority, Limits, Resources
 from ocelot.config.probes import Notify, Probe, Socket
 
 
@@ -108,3 +109,15 @@ class Process(Base, frozen=True, kw_only=True):
     startup_probe: Probe | None = None
     notify: Notify | None = None
     sockets: tuple[Socket, ...] = ()
+    user: Text | None = None
+    group: Text | None = None
+    supplementary_groups: tuple[Text, ...] = ()
+    umask: Mode | None = None
+    limits: Limits | None = None
+    nice: int | None = None
+    ioprio: IoPriority | None = None
+    oom_score_adjust: int | None = None
+    no_new_privileges: bool = False
+    capabilities: Capabilities | None = None
+    resources: Resources | None = None
+    stdin: Literal["null", "tty"] = "null"

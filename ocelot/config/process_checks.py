@@ -10,6 +10,19 @@ from ocelot.config.program_checks import check_environment, check_program, check
 
 MAX_NAME = 128
 
+_PRIVILEGES = (
+    "user",
+    "group",
+    "supplementary_groups",
+    "umask",
+    "limits",
+    "nice",
+    "ioprio",
+    "oom_score_adjust",
+    "capabilities",
+    "resources",
+)
+
 
 def check_processes(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
     if not processes and not places.broken(path):
@@ -26,7 +39,36 @@ def check_processes(processes: dict[str, structs.Process], path: Path, places: P
             places.error((*here, "environmentFile"), message)
         check_time(process.termination_grace_period, (*here, "terminationGracePeriod"), places)
         _restart_policy(process, here, places)
+    _healths(processes, path, places)
+    _privileges(processes, path, places)
     check_logs(processes, path, places)
+
+
+def _healths(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
+    """Imported only for files that use it: PID 1 reads its file while it boots."""
+    for name, process in processes.items():
+        probes = (process.readiness_probe, process.liveness_probe, process.startup_probe)
+        if any(probes) or process.notify or process.sockets:
+            from ocelot.config.health_checks import check_health
+
+            check_health(process, (*path, name), places)
+    if any(process.sockets for process in processes.values()):
+        from ocelot.config.health_checks import check_listeners
+
+        check_listeners(processes, path, places)
+
+
+def _privileges(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
+    """Imported only for files that use it, too."""
+    for name, process in processes.items():
+        if any(getattr(process, key) not in (None, ()) for key in _PRIVILEGES):
+            from ocelot.config.privilege_checks import check_privileges
+
+            check_privileges(process, (*path, name), places)
+    if any(process.stdin == "tty" for process in processes.values()):
+        from ocelot.config.privilege_checks import check_terminals
+
+        check_terminals(processes, path, places)
 
 
 def _name(name: str, path: Path, places: Places) -> None:

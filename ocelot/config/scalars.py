@@ -156,4 +156,6 @@ FORMATS: dict[str, Convert] = {
     "size": _parsed(values.parse_size, "a size"),
     "mode": _parsed(values.parse_mode, "an octal mode"),
     "signal": _signal,
+    "limit": _parsed(values.parse_limit, "a limit"),
+    "cpus": _parsed(values.parse_cpus, "a share of processors"),
 }

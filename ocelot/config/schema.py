@@ -43,6 +43,8 @@ _FORMATS: dict[str, Schema] = {
     "size": {"type": ["string", "number"], "minimum": 0, "description": "Bytes: 65536, 10MB, 512KiB."},
     "mode": {"type": ["string", "integer"], "minimum": 0, "description": "Octal permission bits: 0644."},
     "signal": _SIGNAL,
+    "limit": {"type": ["string", "number"], "minimum": 0, "description": "A limit: 1024, 64MiB, unlimited."},
+    "cpus": {"type": ["string", "number"], "minimum": 0, "description": "Processors: 1.5, or 150%."},
 }
 _SECONDS: Schema = {"type": ["number", "null"], "minimum": 0, "description": "A duration in seconds."}
 _NULLABLE: Schema = {"type": "null"}

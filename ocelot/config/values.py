@@ -163,6 +163,28 @@ def _size_factor(unit: str) -> int | None:
     return None
 
 
+def parse_limit(text: str) -> int:
+    """A resource limit (getrlimit(2)): a number, a size such as ``64MiB``, or ``unlimited``, which is -1."""
+    if text.strip().lower() in ("unlimited", "infinity"):
+        return -1
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        message = str(error).partition(":")[0].replace("a size", "a limit")
+        raise ValueError(f'{message}: write for example 1024, "64MiB" or "unlimited"') from None
+
+
+_CPUS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(%?)", re.ASCII)
+
+
+def parse_cpus(text: str) -> float:
+    """How many processors' worth of time: ``1.5``, or ``150%`` of one."""
+    match = _CPUS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'{quoted(text)} is not a share of processors: write for example 1.5 or "150%"')
+    return float(match[1]) / 100 if match[2] else float(match[1])
+
+
 _REALTIME = re.compile(r"RT(MIN|MAX)(?:([+-])([0-9]+))?", re.ASCII)
 
 

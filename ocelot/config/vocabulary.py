@@ -29,7 +29,7 @@ TAG_ALIASES: dict[str, str] = {"block": "device"}
 SINGLE: tuple[type, ...] = (structs.Tmpfile,)
 """Records that may stand alone where a list of them is expected."""
 
-WORDS: dict[type, str] = {structs.Notify: "type"}
+WORDS: dict[type, str] = {structs.Notify: "type", structs.Limit: "soft", structs.IoPriority: "class"}
 """Records that may be written as one word, and the key whose value it is."""
 
 NULL_ONLY: dict[type, tuple[str, ...]] = {
@@ -44,23 +44,11 @@ NOT_BUILT: dict[type, frozenset[str]] = {
     structs.Process: frozenset(
         {
             "dependsOn",
-            "user",
-            "group",
-            "supplementaryGroups",
-            "umask",
-            "limits",
-            "nice",
-            "ioprio",
-            "oomScoreAdjust",
-            "noNewPrivileges",
-            "capabilities",
-            "resources",
             "schedule",
             "replicas",
             "reloadSignal",
             "preStart",
             "postStop",
-            "stdin",
         }
     ),
 }
