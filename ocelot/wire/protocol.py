@@ -34,6 +34,39 @@ class ExitInfo(Wire, kw_only=True):
     at: float
 
 
+class ProbeStatus(Wire, kw_only=True):
+    """A probe and its last result. ``successes`` and ``failures`` are those in a row; ``runs``, ``misses`` and ``seconds``
+    (the sum of the latencies) count over all lives of the process."""
+
+    role: Literal["readiness", "liveness", "startup"]
+    type: str
+    ok: bool | None = None
+    at: float | None = None
+    latency: float | None = None
+    output: str = ""
+    successes: int = 0
+    failures: int = 0
+    runs: int = 0
+    misses: int = 0
+    seconds: float = 0.0
+
+
+class NotifyStatus(Wire, kw_only=True):
+    """What the process has said about itself. ``watchdog``: seconds that it may be silent; ``pinged``: since it was last heard."""
+
+    state: Literal["silent", "ready", "reloading", "stopping"] = "silent"
+    text: str = ""
+    errno: int | None = None
+    main_pid: int | None = None
+    watchdog: float | None = None
+    pinged: float | None = None
+
+
+class HealthStatus(Wire, kw_only=True):
+    probes: list[ProbeStatus] = []
+    notify: NotifyStatus | None = None
+
+
 class ProcessStatus(Wire, kw_only=True):
     name: str
     state: str
@@ -51,6 +84,7 @@ class ProcessStatus(Wire, kw_only=True):
     reason: str = ""
     """Why it is in this state, in words."""
     program: str = ""
+    health: HealthStatus | None = None
 
 
 class Status(Wire, kw_only=True):
@@ -126,10 +160,63 @@ class Gap(Wire, kw_only=True, tag_field="kind", tag="gap"):
     missed: int | None = None
 
 
+class SessionRequest(Wire, kw_only=True):
+    """A command to run beside a process, as it would run: with its environment, user, limits, folder and cgroup.
+
+    ``argv`` empty: a shell (SHELL, else /bin/sh). ``environment`` is added. ``terminal``: standard input is a terminal, and becomes the
+    controlling one. After the answer 101 the client sends one message with three descriptors (SCM_RIGHTS): the command's
+    standard input, output and error. Then both sides send JSON, one object a line. Whoever hangs up ends the session.
+    """
+
+    argv: list[str] = []
+    environment: dict[str, str] = {}
+    working_directory: str | None = None
+    terminal: bool = False
+
+
+class SessionSignal(Wire, kw_only=True, tag_field="kind", tag="signal"):
+    """From the client: send ``signal`` (a number) to the process group of the command."""
+
+    signal: int
+
+
+class SessionStarted(Wire, kw_only=True, tag_field="kind", tag="started"):
+    pid: int
+
+
+class SessionEnded(Wire, kw_only=True, tag_field="kind", tag="ended"):
+    """The last message. ``status`` is what a shell would show; ``message``: why the command never ran, else empty."""
+
+    status: int
+    code: int | None = None
+    signal: str | None = None
+    message: str = ""
+    hint: str = ""
+
+
 class PowerReply(Wire, kw_only=True):
     """The machine is going down. The connection may end at any moment from now on."""
 
     verb: str
+
+
+class ReexecRequest(Wire, kw_only=True):
+    """``runtime``: the absolute path of a folder with ``bin/ocelot`` in it; None: what runs now, read anew."""
+
+    runtime: str | None = None
+
+
+class ReexecReply(Wire, kw_only=True):
+    """Another image of ocelot runs now, as the same process; it is the one that answers.
+
+    ``turn``: how often that has happened since the first one started. ``away``: seconds in which nobody supervised.
+    """
+
+    version: str
+    python: str
+    turn: int
+    processes: int
+    away: float
 
 
 class Version(Wire, kw_only=True):
