@@ -378,10 +378,12 @@ def _version(_options: argparse.Namespace) -> int:
 
 
 def _monitoring(options: argparse.Namespace) -> int:
-    from importlib.resources import files
-
     name = "grafana.json" if options.what == "dashboard" else "alerts.yml"
-    sys.stdout.write((files("ocelot") / "dashboards" / name).read_text(encoding="utf-8"))
+    path = os.path.join(os.path.dirname(__file__), "dashboards", name)
+    if not os.path.exists(path):
+        raise OcelotError("cannot print it: it is not part of this runtime", hint="use ocelot on a desk")
+    with open(path, encoding="utf-8") as file:
+        sys.stdout.write(file.read())
     return 0
 
 

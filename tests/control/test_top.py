@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ocelot.verbs.top import Row, View, _window, keys, ordered, plain, press, rows, size
+from ocelot.verbs.live import window
+from ocelot.verbs.top import Row, View, keys, ordered, plain, press, rows, size
 
 
 def process(name: str, **more: Any) -> dict[str, Any]:
@@ -96,10 +97,10 @@ def test_what_a_terminal_sends(data: str, expected: list[str]) -> None:
 
 def test_the_window_keeps_the_selected_row_in_sight() -> None:
     shown = [row(str(number)) for number in range(10)]
-    assert [r.name for r in _window(shown, None, 3)] == ["0", "1", "2"]
-    assert [r.name for r in _window(shown, "5", 3)] == ["4", "5", "6"]
-    assert [r.name for r in _window(shown, "9", 3)] == ["7", "8", "9"]
-    assert len(_window(shown, "9", 30)) == 10
+    assert [r.name for r in window(shown, None, 3)] == ["0", "1", "2"]
+    assert [r.name for r in window(shown, "5", 3)] == ["4", "5", "6"]
+    assert [r.name for r in window(shown, "9", 3)] == ["7", "8", "9"]
+    assert len(window(shown, "9", 30)) == 10
 
 
 def test_the_plain_table() -> None:
