@@ -7,18 +7,31 @@ them have the same environment, user and limits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ocelot.config import structs
+from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
+from supervisor.output import ChildEnds
 from supervisor.spawn import SpawnSpec
 from supervisor.surroundings import Ends, Handles
+
+if TYPE_CHECKING:
+    from supervisor.privileges import Credentials
 
 
 def environment(
     config: structs.Process, inherited: Inherited, phase: Mapping[str, str], from_file: Mapping[str, str]
 ) -> dict[str, str]:
-    """The environment of the process: ours, ``phase``, then what ``environmentFile`` said, then its own variables."""
-    return inherited.child_environment(phase, from_file, config.environment_variables)
+    """The environment of the process: ours, ``phase``, HOME, USER, LOGNAME and SHELL of its user if it has one, then what
+    ``environmentFile`` said, then its own variables. Raises SpawnError.
+    """
+    if config.user is None:
+        return inherited.child_environment(phase, from_file, config.environment_variables)
+    from supervisor.privileges import login_environment
+
+    login = login_environment(config.user)
+    return inherited.child_environment(phase, login, from_file, config.environment_variables)
 
 
 def specification(
@@ -29,16 +42,25 @@ def specification(
     *,
     handles: Sequence[Handles] = (),
     argv: Sequence[str] | None = None,
+    cgroup: str | None = None,
 ) -> SpawnSpec:
     """What to spawn for ``config``.
 
     ``environment`` is that of :func:`environment`; the variables of ``handles`` are added. ``argv``: another command, to be
-    run as the process would be. The descriptors stay the caller's, who closes them once the child has them.
+    run as the process would be. ``cgroup``: the folder of the cgroup that it lives in. The descriptors stay the caller's, who
+    closes them once the child has them. Raises SpawnError: there is no such user.
     """
     descriptors: dict[int, int] = {}
     for each in handles:
         environment = {**environment, **each.environment}
         descriptors.update(each.descriptors)
+    privileges = None
+    if cgroup is not None or _is_privileged(config):
+        from supervisor.privileges import of
+
+        privileges = of(config, cgroup=cgroup)
+        if privileges.credentials is not None:
+            _give(ends, privileges.credentials, config.program)
     return SpawnSpec(
         argv=(config.program, *config.arguments) if argv is None else tuple(argv),
         environment=environment,
@@ -48,4 +70,32 @@ def specification(
         limits=inherited.limits,
         descriptors=descriptors or None,
         listen_pid=bool(descriptors) and "LISTEN_FDS" in environment,
+        umask=-1 if config.umask is None else config.umask,
+        privileges=privileges,
+    )
+
+
+def _give(ends: Ends, who: Credentials, program: str) -> None:
+    """Pipes that were made for the child alone become its user's, so that it may open /dev/stdout."""
+    try:
+        if isinstance(ends, ChildEnds):
+            ends.chown(who.uid, who.gid)
+    except OSError as error:
+        message = f'cannot start "{program}": cannot give its output pipes to uid {who.uid}: {error.strerror}'
+        hint = "only root may start programs as another user"
+        raise SpawnError(message, hint=hint, step="log", errno=error.errno or 0) from error
+
+
+def _is_privileged(config: structs.Process) -> bool:
+    """Whether it asks for anything that takes more than the plain path of spawn."""
+    return (
+        config.user is not None
+        or config.group is not None
+        or bool(config.supplementary_groups)
+        or config.no_new_privileges
+        or config.limits is not None
+        or config.nice is not None
+        or config.ioprio is not None
+        or config.oom_score_adjust is not None
+        or config.capabilities is not None
     )

@@ -7,7 +7,8 @@ child on vfork(2), or on fork(2) when Python code has to run in it, and reports 
 
 The plain path is vfork: the calling thread stands still until the child has called execve(2). All descriptors of ocelot are
 close-on-exec (those it was given too, see ``linux.inherited``), so nothing has to be closed in the child (closing a thousand one by one costs more than the spawn).
-The fork path is for children that need more: a controlling terminal, or limits without touching our own.
+The fork path is for children that need more: a controlling terminal, numbered descriptors, limits of their own, another user
+(``privileges``). A change of user alone takes the C function's own fork, which needs no Python in the child.
 
 The only module that starts processes.
 """
@@ -26,11 +27,14 @@ from _posixsubprocess import fork_exec
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import DEFAULT_PATH
 from supervisor.spawn_errors import explain
+
+if TYPE_CHECKING:
+    from supervisor.privileges import Privileges
 
 _NO_VFORK_SWITCH = sys.version_info >= (3, 14)  # CPython 3.14 took the last parameter, allow_vfork, away
 
@@ -46,6 +50,8 @@ class SpawnSpec:
     RLIMIT_NOFILE is looked at on the plain path, since it is the only one that ocelot changes for itself.
     ``descriptors``: our descriptors by the number that they get in the child, from 3 on. ``listen_pid``: LISTEN_PID becomes the
     pid of the child (sd_listen_fds(3)).
+    ``controlling``: the tty that is ``stdin`` becomes the controlling terminal of the new session.
+    ``umask``: -1 is ours. ``privileges``: its user, limits, priorities, capabilities and cgroup, where they differ from ours.
     ``aside``: for a worker thread. vfork holds the whole interpreter until execve, so it is no use there: the fork path is taken,
     and the limits are set in the child alone.
     """
@@ -63,6 +69,9 @@ class SpawnSpec:
     limits: Mapping[int, tuple[int, int]] | None = None
     descriptors: Mapping[int, int] | None = None
     listen_pid: bool = False
+    controlling: bool = False
+    umask: int = -1
+    privileges: Privileges | None = None
     aside: bool = False
 
 
@@ -102,7 +111,7 @@ def spawn(spec: SpawnSpec) -> int:
         for fd in opened:
             os.close(fd)
     if data:
-        step, number = _parse_report(data)
+        step, number = _parse_report(data, spec)
         candidates = [os.fsdecode(c) for c in executable_candidates(spec.argv[0], spec.environment)]
         reason = explain(spec.argv[0], step, number, spec.working_directory, candidates=candidates)
         failed = ChildFailed(reason.message, hint=reason.hint, step=step, errno=number)
@@ -125,6 +134,7 @@ def _fork_exec(
 ) -> int:
     environment = [os.fsencode(f"{key}={value}") for key, value in spec.environment.items()]
     in_child = _in_child(spec, sources, report)
+    who = spec.privileges.credentials if spec.privileges is not None and in_child is None else None
     stdin, stdout, stderr = streams
     arguments: list[Any] = [
         [os.fsencode(argument) for argument in spec.argv],
@@ -139,10 +149,10 @@ def _fork_exec(
         True,  # restore_signals: SIGPIPE and SIGXFSZ, which Python ignores
         spec.session,
         0 if spec.group and not spec.session else -1,  # pgid_to_set
-        None,  # gid
-        None,  # extra_groups
-        None,  # uid
-        -1,  # umask
+        None if who is None or who.gid == -1 else who.gid,
+        None if who is None else list(who.groups),
+        None if who is None or who.uid == -1 else who.uid,
+        spec.umask,
         in_child,
     ]
     if not _NO_VFORK_SWITCH:
@@ -176,17 +186,21 @@ def _with_limit(wanted: tuple[int, int], call: Callable[[], int]) -> int:
 def _in_child(spec: SpawnSpec, sources: Mapping[int, int], report: int) -> Callable[[], None] | None:
     """What the forked child does between fork and execve, or None when there is nothing: then vfork serves."""
     steps: list[tuple[str, Callable[[], object]]] = []
-    if spec.terminal is not None:
+    if spec.terminal is not None or spec.controlling:
         steps.append(("controlling terminal", _take_terminal))
     if spec.foreground:
         steps.append(("foreground", _take_foreground))
+    if spec.privileges is not None and (steps or sources or spec.listen_pid or spec.aside or not spec.privileges.plain):
+        from supervisor.privileges import steps as taken
+
+        steps += taken(spec.privileges)
     if sources or spec.listen_pid:
         highest = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         steps.append(("exec", partial(_execute, spec, sources, report, highest)))
     if not steps and not spec.aside:
         return None
     if spec.limits:
-        steps[:0] = [("setrlimit", partial(_lower_limit, number, pair)) for number, pair in spec.limits.items()]
+        steps[:0] = [("setrlimit", partial(set_limit, number, pair)) for number, pair in spec.limits.items()]
 
     def prepare() -> None:
         for name, step in steps:
@@ -222,7 +236,8 @@ def _execute(spec: SpawnSpec, sources: Mapping[int, int], report: int, highest: 
     raise OSError(number, os.strerror(number))
 
 
-def _lower_limit(number: int, pair: tuple[int, int]) -> None:
+def set_limit(number: int, pair: tuple[int, int]) -> None:
+    """setrlimit(2), if it would change anything. Raises OSError."""
     if resource.getrlimit(number) != pair:
         try:
             resource.setrlimit(number, pair)
@@ -300,7 +315,7 @@ def _read_all(fd: int) -> bytes:
     return data
 
 
-def _parse_report(data: bytes) -> tuple[str, int]:
+def _parse_report(data: bytes, spec: SpawnSpec) -> tuple[str, int]:
     """What the child wrote: ``OSError:<hex errno>:<where>``, where is empty for execve itself."""
     _, number, where = [*data.split(b":", 2), b"", b""][:3]
     code = int(number, 16) if number else 0
@@ -308,7 +323,10 @@ def _parse_report(data: bytes) -> tuple[str, int]:
     if text.startswith("step:"):
         return text[5:], code
     if text.startswith("noexec"):
-        return "chdir", code  # the only thing before execve that can fail: the rest are dup2 and setsid
+        # All that can fail before execve; from Python 3.12 on chdir is named, before it has errors of its own
+        if spec.privileges is not None and text == "noexec" and code in (errno.EPERM, errno.EINVAL, errno.ENOMEM):
+            return "change of user", code
+        return "chdir", code
     return ("exec", code) if data.startswith(b"OSError") else ("set-up", code)
 
 

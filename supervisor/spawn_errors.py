@@ -36,7 +36,7 @@ def _cause(
     if step == "pipe":
         return f"no descriptor is left: {words}", "raise RLIMIT_NOFILE"
     if step != "exec":
-        return f"{step} failed: {words}", ""
+        return f"{step} failed: {words}", _hint(step, number)
     present = [path for path in candidates if os.path.lexists(_inside(path, working_directory))]
     path = _inside(present[0], working_directory) if present else ""
     if number in (errno.ENOENT, errno.ENOTDIR):
@@ -52,6 +52,23 @@ def _cause(
     if number == errno.ELOOP:
         return words, "check the symbolic links on its path"
     return words, ""
+
+
+def _hint(step: str, number: int) -> str:
+    """What to do about a step of ``privileges`` that failed in the child."""
+    if step == "cgroup":
+        return "check that the memory and the number of its processes are below the limits of the cgroups above"
+    if step.startswith("RLIMIT_") and number == errno.EPERM:
+        return "raise the hard limit of whoever starts ocelot, or fs.nr_open for nofile"
+    if step.startswith(("CAP_", "capset", "capability")) and number == errno.EPERM:
+        return "ocelot itself must have the capability, and CAP_SETPCAP: see what the container was given"
+    if step.startswith("CAP_") and number == errno.EINVAL:
+        return "this kernel does not know the capability"
+    if step in ("setgroups", "setgid", "setuid", "change of user", "setpriority", "ioprio_set", "oom_score_adj"):
+        if number == errno.EINVAL:
+            return "this user namespace has no such id" if step.startswith(("set", "change")) else ""
+        return "only root may do this" if number in (errno.EPERM, errno.EACCES) else ""
+    return ""
 
 
 def _inside(path: str, working_directory: str | None) -> str:

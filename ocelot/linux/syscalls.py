@@ -50,9 +50,15 @@ RB_POWER_OFF = 0x4321FEDC
 
 # prctl(2)
 PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 # close_range(2)
 CLOSE_RANGE_CLOEXEC = 4
@@ -77,6 +83,14 @@ NFS_SUPER_MAGIC = 0x6969
 V9FS_MAGIC = 0x01021997
 FUSE_SUPER_MAGIC = 0x65735546
 
+# capset(2)
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+# ioprio_set(2)
+IOPRIO_WHO_PROCESS = 1
+IOPRIO_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
+
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273, "riscv64": 273}
 _INIT_MODULE = {"x86_64": 175, "aarch64": 105, "riscv64": 105}
 
@@ -136,6 +150,31 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     """prctl(2) with integer arguments."""
     longs = (ctypes.c_ulong(arg2), ctypes.c_ulong(arg3), ctypes.c_ulong(arg4), ctypes.c_ulong(arg5))
     return _check(_libc.prctl(option, *longs))
+
+
+def capget() -> tuple[int, int, int]:
+    """capget(2): the effective, permitted and inheritable sets of this thread, as bits."""
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    _check(_libc.capget(ctypes.byref(header), ctypes.byref(data)))
+    effective, permitted, inheritable = (data[index] | data[index + 3] << 32 for index in range(3))
+    return effective, permitted, inheritable
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2): the three sets of this thread, as bits."""
+    header = (ctypes.c_uint32 * 2)(_LINUX_CAPABILITY_VERSION_3, 0)
+    low = (each & 0xFFFFFFFF for each in (effective, permitted, inheritable))
+    high = (each >> 32 for each in (effective, permitted, inheritable))
+    data = (ctypes.c_uint32 * 6)(*low, *high)
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)))
+
+
+def ioprio_set(scheduling_class: int, level: int) -> None:
+    """ioprio_set(2) for the calling thread."""
+    number = _IOPRIO_SET[os.uname().machine]
+    value = ctypes.c_int(scheduling_class << 13 | level)
+    _check(_libc.syscall(ctypes.c_long(number), ctypes.c_int(IOPRIO_WHO_PROCESS), ctypes.c_int(0), value))
 
 
 def reboot(command: int) -> None:
