@@ -94,16 +94,28 @@ def _shutdown_timeout(processes: dict[str, structs.Process], timeout: float | No
     check_time(timeout, here, places)
     if timeout is None or not processes:
         return
-    name, longest = max(
-        ((name, process.termination_grace_period) for name, process in processes.items()), key=lambda pair: pair[1]
-    )
+    longest, chain = _longest_stop(processes)
     if timeout < longest:
-        grace = format_duration(longest)
-        places.warn(
-            here,
-            f"is shorter than the longest terminationGracePeriod, {grace} of {quoted(name)}: it will be shared out",
-            f'write at least "{grace}", or leave it out',
-        )
+        needed = format_duration(longest)
+        if len(chain) == 1:
+            of = f"the longest terminationGracePeriod, {needed} of {quoted(chain[0])}"
+        else:
+            of = f"what stopping {' before '.join(map(quoted, chain))} may take, {needed}"
+        places.warn(here, f"is shorter than {of}: it will be shared out", f'write at least "{needed}", or leave it out')
+
+
+def _longest_stop(processes: dict[str, structs.Process]) -> tuple[float, list[str]]:
+    """Seconds, and the names of the chain that takes so long, in the order of stopping."""
+    from ocelot.config.dependencies import edges, stop_time
+    from ocelot.config.graph import cycles, heaviest_chain
+
+    weights = {name: stop_time(process) for name, process in processes.items()}
+    needs = edges(processes)
+    if not any(needs.values()) or cycles(needs):
+        longest = max(weights, key=lambda name: weights[name])
+        return weights[longest], [longest]
+    chain = heaviest_chain(needs, weights)
+    return sum(weights[name] for name in chain), chain
 
 
 # -- what a root file system does to what comes after it -------------------------------------------

@@ -135,6 +135,10 @@ def _record_hint(cls: Any, node: Node) -> str:
         return f"write {{type: {node.text}}}"
     if cls is structs.BootScript and isinstance(node, Scalar):
         return f"write {{path: {node.text}}}"
+    if cls is structs.Command and isinstance(node, Scalar):
+        return f"write {{command: {node.text}}}"
+    if cls is structs.Schedule and isinstance(node, Scalar):
+        return f'write {{cron: "{node.text}"}}' if " " in node.text else f"write {{every: {node.text}}}"
     if cls is structs.Process and isinstance(node, Scalar):
         return 'it needs at least "program"' if node.is_null else f"write {{program: {node.text}}}"
     return ""
@@ -282,21 +286,43 @@ def _map(kind: Any) -> Convert:
     item = _converter(kind)
 
     def convert(findings: Findings, node: Node, path: Path) -> Any:
+        if isinstance(node, Sequence) and kind in vocabulary.LISTED:
+            return _from_names(findings, kind, node, path)
         if not isinstance(node, Mapping):
             hint = ""
             if isinstance(node, Sequence):
                 hint = "write `name: value` without dashes"
+            elif kind in vocabulary.LISTED and isinstance(node, Scalar) and node.text:
+                hint = f"write [{node.text}]"
             findings.error(path, node, f"must be a mapping, not {describe(node)}", hint)
             return INVALID
         result: dict[str, Any] = {}
         for key, (_, value) in node.entries.items():
             if isinstance(value, Scalar) and value.is_null and kind is structs.Text:
                 result[key] = ""
+            elif isinstance(value, Scalar) and value.is_null and kind in vocabulary.LISTED:
+                result[key] = kind()
             else:
                 result[key] = item(findings, value, (*path, key))
         return {key: value for key, value in result.items() if value is not INVALID}
 
     return convert
+
+
+def _from_names(findings: Findings, kind: Any, node: Sequence, path: Path) -> dict[str, Any]:
+    """A map from a list of its keys: each value is all defaults."""
+    result: dict[str, Any] = {}
+    for index, each in enumerate(node.items):
+        if isinstance(each, Scalar) and each.is_null:
+            findings.error((*path, index), each, "the item is empty", "remove the dash")
+            continue
+        name = text(findings, each, (*path, index))
+        if name is INVALID:
+            continue
+        if name in result:
+            findings.error((*path, index), each, f"{quoted(name)} is in the list twice", "remove one of them")
+        result[name] = kind()
+    return result
 
 
 def _choice(words: tuple[str, ...], *, any_case: bool) -> Convert:

@@ -7,6 +7,7 @@ import enum
 from typing import Literal
 
 from ocelot.config.base import Base, Duration, Mode, SignalNumber, Size, Text
+from ocelot.config.ordering import Command, Dependency, Schedule
 from ocelot.config.privileges import Capabilities, IoPriority, Limits, Resources
 from ocelot.config.probes import Notify, Probe, Socket
 
@@ -121,3 +122,8 @@ class Process(Base, frozen=True, kw_only=True):
     capabilities: Capabilities | None = None
     resources: Resources | None = None
     stdin: Literal["null", "tty"] = "null"
+    depends_on: dict[str, Dependency] = {}
+    replicas: int | None = None
+    schedule: Schedule | None = None
+    pre_start: tuple[Command, ...] = ()
+    post_stop: tuple[Command, ...] = ()

@@ -40,6 +40,7 @@ def check_processes(processes: dict[str, structs.Process], path: Path, places: P
         check_time(process.termination_grace_period, (*here, "terminationGracePeriod"), places)
         _restart_policy(process, here, places)
     _healths(processes, path, places)
+    _orders(processes, path, places)
     _privileges(processes, path, places)
     check_logs(processes, path, places)
 
@@ -69,6 +70,24 @@ def _privileges(processes: dict[str, structs.Process], path: Path, places: Place
         from ocelot.config.privilege_checks import check_terminals
 
         check_terminals(processes, path, places)
+
+
+def _orders(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
+    """Dependencies, replicas, commands, schedules; imported only for files that use them."""
+    for name, process in processes.items():
+        if process.replicas is not None or process.pre_start or process.post_stop:
+            from ocelot.config.dependency_checks import check_commands, check_replicas
+
+            check_replicas(process, (*path, name), places)
+            check_commands(process, (*path, name), places)
+        if process.schedule is not None:
+            from ocelot.config.schedule_checks import check_schedule
+
+            check_schedule(process, (*path, name), places)
+    if any(process.depends_on for process in processes.values()):
+        from ocelot.config.dependency_checks import check_dependencies
+
+        check_dependencies(processes, path, places)
 
 
 def _name(name: str, path: Path, places: Places) -> None:

@@ -124,6 +124,9 @@ class _Maker:
             item = self.value(kind.__args__[1])
             if kind.__args__[1] is structs.Text:
                 item = {"anyOf": [item, _NULLABLE]}
+            if kind.__args__[1] in vocabulary.LISTED:
+                either = {"type": "object", "additionalProperties": {"anyOf": [item, _NULLABLE]}}
+                return {"anyOf": [either, {"type": "array", "items": _TEXT}]}
             return {"type": "object", "additionalProperties": item}
         if origin is Literal:
             return _choice(kind.__args__)

@@ -18,6 +18,7 @@ from ocelot.config.base import Mode as Mode
 from ocelot.config.base import SignalNumber as SignalNumber
 from ocelot.config.base import Size as Size
 from ocelot.config.base import Text as Text
+from ocelot.config.ordering import *
 from ocelot.config.privileges import *
 from ocelot.config.probes import *
 from ocelot.config.process import *

@@ -26,11 +26,19 @@ SECONDS: dict[type, dict[str, str]] = {
 TAG_ALIASES: dict[str, str] = {"block": "device"}
 """Other spellings of a record's kind."""
 
-SINGLE: tuple[type, ...] = (structs.Tmpfile,)
+SINGLE: tuple[type, ...] = (structs.Tmpfile, structs.Command)
 """Records that may stand alone where a list of them is expected."""
 
-WORDS: dict[type, str] = {structs.Notify: "type", structs.Limit: "soft", structs.IoPriority: "class"}
+WORDS: dict[type, str] = {
+    structs.Notify: "type",
+    structs.Limit: "soft",
+    structs.IoPriority: "class",
+    structs.Dependency: "condition",
+}
 """Records that may be written as one word, and the key whose value it is."""
+
+LISTED: tuple[type, ...] = (structs.Dependency,)
+"""Records of which a list of names is enough, where a map of them is expected: each is all defaults."""
 
 NULL_ONLY: dict[type, tuple[str, ...]] = {
     structs.Phase: ("network", "clock", "security"),
@@ -43,12 +51,7 @@ NOT_BUILT: dict[type, frozenset[str]] = {
     structs.PostSwitch: frozenset({"network", "clock", "security"}),
     structs.Process: frozenset(
         {
-            "dependsOn",
-            "schedule",
-            "replicas",
             "reloadSignal",
-            "preStart",
-            "postStop",
         }
     ),
 }
@@ -114,6 +117,9 @@ MISPLACED[structs.Process] = {
     "command": 'write "program" and "arguments"',
     "env": 'did you mean "environmentVariables"?',
     "cwd": 'did you mean "workingDirectory"?',
+    "after": 'write "dependsOn"',
+    "requires": 'write "dependsOn"',
+    "cron": "write `schedule: {cron: ...}`",
     "restart": 'did you mean "restartPolicy"?',
 }
 MISPLACED[structs.Hook] = {
@@ -121,6 +127,10 @@ MISPLACED[structs.Hook] = {
     "path": 'did you mean "command"?',
     "args": 'did you mean "arguments"?',
     "env": 'did you mean "environment"?',
+}
+MISPLACED[structs.Command] = {
+    "program": 'did you mean "command"?',
+    "args": 'did you mean "arguments"?',
 }
 MISPLACED[structs.BootScript] = {
     "program": 'did you mean "path"?',
