@@ -78,6 +78,8 @@ class Supervisor:
         self._processes = {
             name: Process(name, config, around, self.outputs[name], self._changed) for name, config in processes.items()
         }
+        for process in self._processes.values():
+            self._look_after(process)
         self._shutdown_timeout = shutdown_timeout
         self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
@@ -98,6 +100,15 @@ class Supervisor:
 
     def status(self, name: str) -> ProcessStatus:
         return self._find(name).status()
+
+    def config(self, name: str) -> structs.Process:
+        """What the process ``name`` was configured as."""
+        return self._find(name).config
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What all processes share."""
+        return self._around
 
     def statuses(self) -> list[ProcessStatus]:
         return [process.status() for process in self._processes.values()]
@@ -221,6 +232,21 @@ class Supervisor:
                 process.kill()
 
     # -- inside
+
+    def _look_after(self, process: Process) -> None:
+        """Give it a health if its configuration says how to know it; what that needs is imported only then."""
+        config = process.config
+        if config.readiness_probe or config.liveness_probe or config.startup_probe or config.notify:
+            from supervisor.health import attend
+
+            process.health = attend(
+                process.name,
+                config,
+                self._around,
+                output=self.outputs[process.name],
+                relay=self._relay,
+                changed=process.readiness_changed,
+            )
 
     def _find(self, name: str) -> Process:
         try:

@@ -35,4 +35,5 @@ def status_of(process: Process) -> ProcessStatus:
         last_exit=history.last_exit,
         reason=process.reason,
         program=process.config.program,
+        health=process.health.status() if process.health is not None else None,
     )

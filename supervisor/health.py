@@ -1,0 +1,320 @@
+"""The health of one process, over all its lives: whether it is ready, whether it is alive, and what says so.
+
+In STARTING a startup probe comes first and holds the others back; then what the process says itself (``notify``), then its
+readiness probe. From the startup on liveness is looked after, in STARTING too. A readiness that is lost ends nothing: it only shows. One
+miss never kills: ``failureThreshold`` of them in a row do, and then the process is stopped gracefully.
+
+Imported only when a process is configured with something of this. While a process runs each of its probes is a task; what the
+process says comes through the relay, and needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.states import Cause
+from ocelot.wire.protocol import HealthStatus
+from supervisor import launch
+from supervisor.environment_file import read_environment_file
+from supervisor.notify import Ears, Notifications
+from supervisor.probe_log import LogWatch, Watched
+from supervisor.probes import Check, Probe, Role
+from supervisor.readiness_fd import Newline
+from supervisor.reaper import Child
+from supervisor.starting import OPEN_TIMEOUT
+from supervisor.surroundings import Ends, Handles, Surroundings, Verdict
+
+T = TypeVar("T")
+
+
+class Said(Protocol):
+    """How a process says that it is ready: :class:`Notifications` or :class:`Newline`."""
+
+    ready: trio.Event
+    extended_to: float
+
+    def handles(self) -> Handles: ...
+    def begin(self, leader: int) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """Handles of a start that gets none."""
+
+    environment: Mapping[str, str]
+    descriptors: Mapping[int, int]
+
+    def close(self) -> None:
+        pass
+
+
+def attend(
+    name: str,
+    config: structs.Process,
+    around: Surroundings,
+    *,
+    output: Watched,
+    relay: Ears,
+    changed: Callable[[], None],
+) -> Health | None:
+    """Who looks after the health of ``name``; None if nothing says how. ``changed`` is called when ``ready`` changes."""
+    probes: dict[Role, Probe] = {}
+    watches: list[LogWatch] = []
+    for role, probe in _configured(config).items():
+        if isinstance(probe.handler, structs.LogPattern):
+            watch = LogWatch(output, probe.handler.pattern)
+            watches.append(watch)
+            probes[role] = Probe(role, probe, watch.check, wait=True)
+        else:
+            probes[role] = Probe(role, probe, _check(probe, config, around))
+    said: Said | None = None
+    health = Health(name, config, probes, watches, changed)
+    if config.notify is not None and config.notify.kind == "systemd":
+        said = health.notifications = Notifications(name, config.notify, relay, health.heard)
+    elif config.notify is not None and config.notify.fd is not None:
+        said = Newline(name, config.notify.fd, relay)
+    health.said = said
+    return health if probes or said is not None else None
+
+
+def _configured(config: structs.Process) -> dict[Role, structs.Probe]:
+    found: dict[Role, structs.Probe | None] = {
+        "startup": config.startup_probe,
+        "readiness": config.readiness_probe,
+        "liveness": config.liveness_probe,
+    }
+    return {role: probe for role, probe in found.items() if probe is not None}
+
+
+def _check(probe: structs.Probe, config: structs.Process, around: Surroundings) -> Check:
+    """What makes the check of ``probe``; what it needs is imported when it is first made."""
+    match probe.handler:
+        case structs.ExecCommand():
+            from supervisor.probe_exec import check_exec
+
+            return partial(check_exec, partial(_start_command, probe.handler.command, config, around))
+        case structs.Grpc():
+            from supervisor.probe_grpc import check_grpc
+
+            return partial(check_grpc, probe.handler, min(probe.timeout, probe.period))
+        case _:
+            return _network_check(probe.handler)
+
+
+def _network_check(handler: structs.Handler) -> Check:
+    from supervisor import probe_network
+
+    match handler:
+        case structs.HttpGet():
+            return partial(probe_network.check_http, handler)
+        case structs.TcpSocket():
+            return partial(probe_network.check_tcp, handler)
+        case structs.UnixSocket():
+            return partial(probe_network.check_unix, handler)
+        case _:
+            raise AssertionError(f"{handler} has no check")
+
+
+async def _start_command(command: Sequence[str], config: structs.Process, around: Surroundings, ends: Ends) -> Child:
+    """Start a command as the process itself would be started. Raises SpawnError."""
+    path = config.environment_file
+    from_file = {} if path is None else await read_environment_file(path)
+    environment = launch.environment(config, around.inherited, around.environment, from_file)
+    spec = launch.specification(config, environment, ends, around.inherited, argv=command)
+    if around.slow(spec):
+        return await around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=_nobody_else)
+    return around.spawner.spawn(spec, on_exit=_nobody_else)
+
+
+def _nobody_else() -> None:
+    """The check waits for its child itself."""
+
+
+class Health:
+    """See :class:`supervisor.surroundings.Health`. ``probes`` by role."""
+
+    def __init__(
+        self,
+        name: str,
+        config: structs.Process,
+        probes: Mapping[Role, Probe],
+        watches: Sequence[LogWatch],
+        changed: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.probes = probes
+        self.said: Said | None = None
+        self.notifications: Notifications | None = None
+        self._config = config
+        self._watches = watches
+        self._changed = changed
+        self._serves = False  # by its readiness probe, or since it has become ready
+        self._shown = False  # what ``ready`` was when ``changed`` was last called
+        self._leader = 0
+
+    # -- looking
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves. One that says STOPPING=1 does not any more."""
+        return self._serves and (self.notifications is None or self.notifications.state != "stopping")
+
+    @property
+    def main_pid(self) -> int | None:
+        """What the process said with MAINPID=, and what was found to belong to it."""
+        return self.notifications.main_pid if self.notifications is not None else None
+
+    @property
+    def extended_to(self) -> float:
+        """Until when the process asked to be left in peace with EXTEND_TIMEOUT_USEC=; trio's clock, 0 if it never did."""
+        return self.notifications.extended_to if self.notifications is not None else 0.0
+
+    def status(self) -> HealthStatus:
+        notify = self.notifications
+        return HealthStatus(
+            probes=[probe.status() for probe in self.probes.values()],
+            notify=notify.status() if notify is not None else None,
+        )
+
+    # -- its life
+
+    def handles(self) -> Handles:
+        """What the next start gets. Raises OSError. What was known of the life before is forgotten."""
+        self._serves = self._shown = False
+        self._leader = 0
+        for probe in self.probes.values():
+            probe.forget()
+        for watch in self._watches:
+            watch.begin()
+        return _Nothing({}, {}) if self.said is None else self.said.handles()
+
+    async def until_ready(self, child: Child) -> Verdict | None:
+        """None when it is ready; else why it is to go. Cancelled when the child ends or is to stop."""
+        self._begin(child.pid)
+        startup = self.probes.get("startup")
+        if startup is not None:
+            startup.begin()
+            while not startup.passed:
+                await startup.step()
+                if startup.missed:
+                    return Verdict(Cause.STARTUP, startup.verdict())
+        self._begin_probes()
+        verdict = await _first(self._become_ready, *self._alive())
+        self._serves = self._shown = verdict is None
+        return verdict
+
+    async def watch(self, child: Child) -> Verdict:
+        """Look after it until it must go."""
+        if self._leader != child.pid:  # it was ready before an image of ocelot made way for this one
+            self._begin(child.pid)
+            self._begin_probes()
+            self._serves = self._shown = True
+        if self.notifications is not None:
+            self.notifications.pinged = trio.current_time()
+        return await _first(*self._alive(), *self._serving(), *self._wary(), trio.sleep_forever)
+
+    def heard(self) -> None:
+        """The process has said something."""
+        self._tell()
+
+    def close(self) -> None:
+        """It is no longer supervised."""
+        for watch in self._watches:
+            watch.end()
+        if self.said is not None:
+            self.said.close()
+
+    # -- inside
+
+    def _begin(self, leader: int) -> None:
+        self._leader = leader
+        if self.said is not None:
+            self.said.begin(leader)
+
+    def _begin_probes(self) -> None:
+        """Their delays count from here: from the start, or from the success of the startup probe."""
+        for role in ("readiness", "liveness"):
+            probe = self.probes.get(role)
+            if probe is not None:
+                probe.begin()
+
+    async def _become_ready(self) -> Verdict | None:
+        if self.said is not None and not await self._say_ready(self.said):
+            assert self._config.notify is not None
+            return Verdict(Cause.STARTUP, f"it did not say that it is ready within {self._config.notify.timeout:g}s")
+        probe = self.probes.get("readiness")
+        while probe is not None and not probe.passed:
+            await probe.step()
+        return None
+
+    async def _say_ready(self, said: Said) -> bool:
+        assert self._config.notify is not None
+        deadline = trio.current_time() + self._config.notify.timeout
+        while not said.ready.is_set():
+            due = max(deadline, said.extended_to)
+            if trio.current_time() >= due:
+                return False
+            with trio.move_on_at(due):
+                await said.ready.wait()
+        return True
+
+    def _alive(self) -> list[Callable[[], Awaitable[Verdict]]]:
+        probe = self.probes.get("liveness")
+        return [] if probe is None else [partial(self._live, probe)]
+
+    async def _live(self, probe: Probe) -> Verdict:
+        while not probe.missed:
+            if not await probe.step() and not probe.missed:
+                count = f"{probe.failures} of {probe.config.failure_threshold}"
+                log.warn(f"{self.name}: liveness probe failed ({count}): {probe.last.output if probe.last else ''}")
+        return Verdict(Cause.LIVENESS, probe.verdict())
+
+    def _serving(self) -> list[Callable[[], Awaitable[Verdict]]]:
+        probe = self.probes.get("readiness")
+        # A line of the log stays where it is: there is nothing to look at again
+        return [] if probe is None or probe.wait else [partial(self._serve, probe)]
+
+    async def _serve(self, probe: Probe) -> Verdict:
+        while True:
+            await probe.step()
+            if probe.passed if not self._serves else probe.missed:
+                self._serves = not self._serves
+                if not self._serves:
+                    log.warn(f"{self.name}: not ready: {probe.verdict()}")
+                self._tell()
+
+    def _wary(self) -> list[Callable[[], Awaitable[Verdict]]]:
+        return [] if self.notifications is None else [self._await_watchdog]
+
+    async def _await_watchdog(self) -> Verdict:
+        assert self.notifications is not None
+        return Verdict(Cause.WATCHDOG, await self.notifications.until_silent_too_long())
+
+    def _tell(self) -> None:
+        if self.ready is not self._shown:
+            self._shown = self.ready
+            self._changed()
+
+
+async def _first(*contestants: Callable[[], Awaitable[T]]) -> T:
+    """What the first of them to end returns; the others are cancelled. One alone needs no task of its own."""
+    if len(contestants) == 1:
+        return await contestants[0]()
+    results: list[T] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run(contestant: Callable[[], Awaitable[T]]) -> None:
+            results.append(await contestant())
+            nursery.cancel_scope.cancel()
+
+        for contestant in contestants:
+            nursery.start_soon(run, contestant)
+    return results[0]

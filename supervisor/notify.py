@@ -1,0 +1,361 @@
+"""What a process says about itself: sd_notify(3) on a socket of its own, or a newline on a descriptor (s6).
+
+One datagram socket a process, over all its lives, so that a message needs no name. Everybody may send to it (a program that
+has given up its privileges must be able to), so who sent is looked at, the rest is read with suspicion, and nothing that comes
+can make this raise: it is called by the relay, which moves everybody's output. No task waits: the relay's epoll does.
+
+A message is taken only once the child is known; until then it waits in the socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import describe
+from ocelot.wire.protocol import NotifyStatus
+from supervisor.senders import Membership, may_speak_once_gone, membership
+
+FOLDER = "/run/ocelot/notify"
+"""Where the sockets are, if we may write there; else they are abstract."""
+
+MESSAGE_MAX = 4096
+"""Bytes of a message, as in systemd (PIPE_BUF); longer ones are refused."""
+
+TEXT_MAX = 512
+"""Characters that are kept of STATUS=."""
+
+BURST, PAUSE = 256, 0.25
+"""So many messages are read in a row; whoever sends more in this many seconds waits for the rest of them."""
+
+_FDS_MAX = 253  # SCM_MAX_FD: a message cannot carry more
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_FDS_MAX * 4)
+_REFUSED = {
+    "FDSTORE": "ocelot keeps no descriptors for it; `sockets` are kept over restarts",
+    "FDSTOREREMOVE": "ocelot keeps no descriptors for it",
+}
+
+
+class Ears(Protocol):
+    """Calls back when a descriptor can be read; ``supervisor.relay.Relay`` is one."""
+
+    def add(self, fd: int, ready: Callable[[], None]) -> None: ...
+    def remove(self, fd: int) -> None: ...
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a child is given. ``ours`` is closed once it has it."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: Mapping[int, int] = field(default_factory=dict)
+    ours: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        for fd in self.ours:
+            os.close(fd)
+
+
+class Notifications:
+    """``notify: systemd`` of the process ``name``. ``changed`` is called after a message that may change what is known."""
+
+    def __init__(
+        self,
+        name: str,
+        config: structs.Notify,
+        relay: Ears,
+        changed: Callable[[], None],
+        *,
+        belongs: Callable[[int, int], Membership] = membership,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.ready = trio.Event()
+        self._relay = relay
+        self._changed = changed
+        self._belongs = belongs
+        self._socket: socket.socket | None = None
+        self._path: str | None = None
+        self._address = ""
+        self._leader = 0
+        self._life: object = None
+        self._told: set[str] = set()
+        self._read = 0
+        self._since = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.ready = trio.Event()
+        self.state: str = "silent"
+        self.text = ""
+        self.errno: int | None = None
+        self.main_pid: int | None = None
+        self.watchdog = self.config.watchdog
+        self.pinged = trio.current_time()
+        self.triggered = False
+        self.extended_to = 0.0
+        self.events = trio.lowlevel.ParkingLot()
+        self._told.clear()
+
+    # -- what a life begins and goes on with
+
+    def handles(self) -> Handed:
+        """The variables for the next start. Raises OSError when there is no socket to be had."""
+        if self._socket is None:
+            self._open()
+        assert self._socket is not None
+        self._relay.remove(self._socket.fileno())
+        self._leader, self._life = 0, None
+        self._forget()
+        environment = {"NOTIFY_SOCKET": self._address}
+        if self.config.watchdog is not None:
+            # Without WATCHDOG_PID, which only a child itself could know, it means whoever reads it, sd_watchdog_enabled(3)
+            environment["WATCHDOG_USEC"] = str(round(self.config.watchdog * 1e6))
+        return Handed(environment)
+
+    def begin(self, leader: int) -> None:
+        """The process has started with the pid ``leader``: listen to it."""
+        assert self._socket is not None
+        self._leader = leader
+        self._life = object()
+        self.pinged = trio.current_time()
+        self._relay.add(self._socket.fileno(), self._readable)
+
+    def close(self) -> None:
+        """It is no longer supervised."""
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        self._relay.remove(sock.fileno())
+        sock.close()
+        if self._path is not None:
+            with suppress(OSError):
+                os.unlink(self._path)
+
+    async def until_silent_too_long(self) -> str:
+        """Wait until it has missed its watchdog, or asked for that; why, in words."""
+        while not self.triggered:
+            if self.watchdog is None:
+                await self.events.park()
+                continue
+            due = self.pinged + self.watchdog
+            if trio.current_time() >= due:
+                return f"it sent no WATCHDOG=1 for {self.watchdog:g}s"
+            # A sign of life only moves the time that is looked at next: nobody is woken for it
+            with trio.move_on_at(due):
+                await self.events.park()
+        return "it sent WATCHDOG=trigger"
+
+    def status(self) -> NotifyStatus:
+        watched = self.watchdog is not None and self._leader
+        return NotifyStatus(
+            state=self.state,  # type: ignore[arg-type]
+            text=self.text,
+            errno=self.errno,
+            main_pid=self.main_pid,
+            watchdog=self.watchdog,
+            pinged=trio.current_time() - self.pinged if watched else None,
+        )
+
+    # -- the socket
+
+    def _open(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            word = "".join(c for c in self.name if c.isascii() and (c.isalnum() or c in "-_."))[:40]
+            own = f"{word}.{os.urandom(6).hex()}"
+            try:
+                os.makedirs(FOLDER, exist_ok=True)
+                sock.bind(f"{FOLDER}/{own}")
+                self._path = self._address = f"{FOLDER}/{own}"
+                os.chmod(self._path, 0o666)  # whoever the process may have become; see who sent instead
+            except OSError:
+                self._path = None
+                sock.bind(f"\0ocelot/notify/{own}")
+                self._address = f"@ocelot/notify/{own}"
+        except OSError:
+            sock.close()
+            raise
+        self._socket = sock
+
+    def _readable(self) -> None:
+        try:
+            self._hear()
+        except Exception as error:  # noqa: BLE001 (a bug here must not end the relay of everybody's output)
+            self._once("bug", f"a message could not be taken: {describe(error)}")
+
+    def _hear(self) -> None:
+        if self._socket is None:
+            return
+        now = trio.current_time()
+        if now - self._since >= PAUSE:
+            self._since, self._read = now, 0
+        for _ in range(16):  # a few at a time: the relay has others to serve
+            if self._read >= BURST:
+                self._pause(self._socket)
+                self._once(
+                    "flood", f"sends more than {BURST} messages in {PAUSE:g}s: they are read slower than they come"
+                )
+                return
+            if not self._receive(self._socket):
+                return
+            self._read += 1
+
+    def _pause(self, sock: socket.socket) -> None:
+        """Whoever floods us is to wait, and not everybody else."""
+        life = self._life
+
+        async def resume() -> None:
+            await trio.sleep(PAUSE)
+            if self._life is life and self._socket is not None:
+                self._relay.add(sock.fileno(), self._readable)
+
+        if self._relay.start_soon(resume):
+            self._relay.remove(sock.fileno())
+
+    def _receive(self, sock: socket.socket) -> bool:
+        """Read one message; False when there is none."""
+        try:
+            data, ancillary, flags, _ = sock.recvmsg(MESSAGE_MAX, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                self._once("receive", f"its messages cannot be read: {describe(error)}")
+            return False
+        pid, uid, descriptors = _unpack(ancillary)
+        try:
+            if not self._may_speak(pid, uid):
+                self._once("stranger", f"a message from pid {pid} (uid {uid}), which does not belong to it, is ignored")
+            elif flags & socket.MSG_TRUNC:
+                self._once("size", f"a message of more than {MESSAGE_MAX} bytes is ignored")
+            else:
+                self._take(parse(data), bool(descriptors))
+        finally:
+            # For BARRIER=1 this is the answer: everything before it has been read, sd_notify_barrier(3)
+            for fd in descriptors:
+                os.close(fd)
+        return True
+
+    def _may_speak(self, pid: int, uid: int) -> bool:
+        found = self._belongs(pid, self._leader)
+        return found is Membership.MEMBER or (
+            found is Membership.GONE and pid > 0 and may_speak_once_gone(uid, self._leader)
+        )
+
+    # -- what it says
+
+    def _take(self, message: Mapping[str, str], descriptors: bool) -> None:
+        for key, value in message.items():
+            deed = _DEEDS.get(key)
+            if deed is not None:
+                deed(self, value)
+            elif key in _REFUSED and (key != "FDSTORE" or descriptors or value == "1"):
+                self._once(key, f"{key} is refused: {_REFUSED[key]}")
+        self._changed()
+
+    def _say_ready(self, value: str) -> None:
+        if value == "1":
+            self.state = "ready"
+            self.ready.set()
+
+    def _say_reloading(self, value: str) -> None:
+        if value == "1":
+            self.state = "reloading"
+
+    def _say_stopping(self, value: str) -> None:
+        if value == "1":
+            self.state = "stopping"
+
+    def _say_status(self, value: str) -> None:
+        self.text = "".join(c if c.isprintable() else " " for c in value[:TEXT_MAX])
+
+    def _say_errno(self, value: str) -> None:
+        number = _number(value)
+        self.errno = number if number is not None and 0 <= number < 4096 else None
+
+    def _say_main_pid(self, value: str) -> None:
+        pid = _number(value)
+        if pid is None or pid < 1 or self._belongs(pid, self._leader) is not Membership.MEMBER:
+            self._once("MAINPID", f"MAINPID={value[:20]} is refused: it does not belong to it")
+        else:
+            self.main_pid = pid
+
+    def _say_watchdog(self, value: str) -> None:
+        if value == "1":
+            self.pinged = trio.current_time()
+        elif value == "trigger":
+            self.triggered = True
+            self.events.unpark_all()
+
+    def _say_watchdog_interval(self, value: str) -> None:
+        microseconds = _number(value)
+        if microseconds is None or not 0 <= microseconds < 1e15:
+            return
+        self.watchdog = microseconds / 1e6 or None
+        self.pinged = trio.current_time()
+        self.events.unpark_all()
+
+    def _say_extend(self, value: str) -> None:
+        microseconds = _number(value)
+        if microseconds is not None and 0 < microseconds < 1e15:
+            self.extended_to = max(self.extended_to, trio.current_time() + microseconds / 1e6)
+            self.events.unpark_all()
+
+    def _once(self, kind: str, text: str) -> None:
+        """Each kind of complaint once in a life: what comes may come a thousand times a second."""
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warn(f"{self.name}: notify: {text}")
+
+
+_DEEDS: Mapping[str, Callable[[Notifications, str], None]] = {
+    "READY": Notifications._say_ready,
+    "RELOADING": Notifications._say_reloading,
+    "STOPPING": Notifications._say_stopping,
+    "STATUS": Notifications._say_status,
+    "ERRNO": Notifications._say_errno,
+    "MAINPID": Notifications._say_main_pid,
+    "WATCHDOG": Notifications._say_watchdog,
+    "WATCHDOG_USEC": Notifications._say_watchdog_interval,
+    "EXTEND_TIMEOUT_USEC": Notifications._say_extend,
+}
+
+
+def parse(data: bytes) -> dict[str, str]:
+    """The assignments of a message, one a line; of equal keys the last. Lines that are none are passed over."""
+    found = {}
+    for line in data.decode("utf-8", "replace").split("\n"):
+        key, equals, value = line.partition("=")
+        if equals and key:
+            found[key] = value
+    return found
+
+
+def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, list[int]]:
+    """Pid and uid of the sender, and the descriptors that came along."""
+    pid, uid = 0, 0xFFFFFFFF
+    descriptors: list[int] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) >= _CREDENTIALS.size:
+            pid, uid, _gid = _CREDENTIALS.unpack_from(data)
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors += struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
+    return pid, uid, descriptors
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
