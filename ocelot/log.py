@@ -24,6 +24,7 @@ recent: deque[tuple[LogLevel, str]] = deque(maxlen=500)
 
 _sinks: list[Sink] = []
 _threshold = LogLevel.INFO
+_colour = "auto"
 
 
 def configure(*, level: LogLevel | None = None, sinks: list[Sink] | None = None) -> None:
@@ -79,8 +80,21 @@ def format_line(level: LogLevel, line: str, *, colour: bool = False) -> str:
     return text
 
 
+def choose_colour(choice: str) -> None:
+    """``auto``, ``always`` or ``never``: what the command line says about colours."""
+    global _colour
+    _colour = choice
+
+
+def for_people(fd: int) -> bool:
+    """Whether what goes there is read by people: a terminal, or whatever it is with ``always``."""
+    return _colour == "always" or (fd >= 0 and os.isatty(fd))
+
+
 def wants_colour(fd: int) -> bool:
     """Colours only on a terminal, and not when NO_COLOR is set (no-color.org) or TERM is dumb."""
+    if _colour != "auto":
+        return _colour == "always"
     return os.isatty(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

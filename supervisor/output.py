@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class ChildEnds:
     def chown(self, uid: int, gid: int) -> None:
         """Give the pipes to the child's user, so that it may open /dev/stdout. Raises OSError."""
         for fd in self.owned:
-            os.fchown(fd, uid, gid)
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):  # /dev/null belongs to everybody
+                os.fchown(fd, uid, gid)
 
     def close(self) -> None:
         while self.owned:
@@ -70,11 +72,22 @@ class Output:
         self._streams: dict[str, Stream] = {}
         self._direct: dict[str, int] = {}
         for kind, stream, writer in (("stdout", config.stdout, stdout), ("stderr", config.stderr, stderr)):
-            sink = sinks.make(stream.destination, name=name, stream=kind, inherit=writer)
+            counters = Counters()
+            sink = sinks.make(
+                stream,
+                name=name,
+                stream=kind,
+                inherit=writer,
+                around=self._relay,
+                counters=counters,
+                label=not self._own_relay,  # one of a set, whose lines others' come between
+            )
             if sink is not None:
                 block = stream.on_full == "block"
                 ring = Ring(stream.ring)
-                self._streams[kind] = Stream(name, kind, sink, ring=ring, block=block, relay=self._relay)
+                self._streams[kind] = Stream(
+                    name, kind, sink, ring=ring, counters=counters, block=block, relay=self._relay
+                )
             elif isinstance(stream.destination, structs.Direct) and writer.shared is not None:
                 self._direct[kind] = writer.shared
 
@@ -189,8 +202,7 @@ class Output:
 
     def _prepare(self, stream: Stream) -> None:
         """Open files early: they exist when the process starts, and a mistake is known at once."""
-        if isinstance(stream.sink, sinks.Opened):
-            try:
-                stream.sink.open()
-            except OSError as error:
-                log.warn(f'cannot open where the {stream.kind} of "{self.name}" goes: {describe(error)}')
+        try:
+            stream.sink.open()
+        except OSError as error:
+            log.warn(f'cannot open where the {stream.kind} of "{self.name}" goes: {describe(error)}')

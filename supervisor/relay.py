@@ -13,7 +13,7 @@ import os
 import select
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,21 @@ import trio
 from ocelot import log
 from ocelot.errors import describe
 from supervisor.ring import Line, Ring, real_time
-from supervisor.sinks import Shared, Sink
+from supervisor.sinks import Sink
 
 if TYPE_CHECKING:
+    from supervisor.formats import Labels
+    from supervisor.logfile import LogFiles
     from supervisor.snapshots import StreamSnapshot
 
 BLOCK = 64 * 1024
 """Bytes a read: the size of a pipe."""
+
+TURN = 16
+"""Blocks that one stream may move before the others have their turn: going round costs as much as a block."""
+
+SMALL = 4096
+"""Less than this in a read: there is hardly more in the pipe, and looking would cost more than to be told."""
 
 HOLD = 0.1
 """Seconds that the beginning of a line waits for its end, where lines of several writers meet."""
@@ -44,10 +52,14 @@ _READY = 64
 
 @dataclass(slots=True)
 class Counters:
-    """Bytes read from one stream, and how many of them did not reach their destination."""
+    """Bytes read from one stream, how many of them did not reach their destination, and rotations that it caused.
+
+    Lines are not counted: that takes as long as writing them.
+    """
 
     bytes: int = 0
     dropped: int = 0
+    rotations: int = 0
 
 
 class Relay:
@@ -59,6 +71,32 @@ class Relay:
         self._unfinished: dict[Stream, float] = {}
         self._held: list[Stream] = []  # whose sinks were full before there was a nursery
         self._nursery: trio.Nursery | None = None
+        self._files: LogFiles | None = None
+        self._labels: Labels | None = None
+
+    @property
+    def files(self) -> LogFiles:
+        """The log files of everybody who uses this relay."""
+        if self._files is None:
+            from supervisor.logfile import LogFiles
+
+            self._files = LogFiles(self.start_soon)
+        return self._files
+
+    def labels(self, *, colour: bool) -> Labels:
+        """The names on a terminal of everybody who uses this relay."""
+        if self._labels is None:
+            from supervisor.formats import Labels
+
+            self._labels = Labels(colour=colour)
+        return self._labels
+
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do ``work`` beside the relaying, until that ends; False when it does not run."""
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(work)
+        return True
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` whenever ``fd`` can be read or is at its end."""
@@ -140,12 +178,14 @@ class Stream:
         "watchers",
     )
 
-    def __init__(self, name: str, kind: str, sink: Sink, *, ring: Ring, block: bool, relay: Relay) -> None:
+    def __init__(
+        self, name: str, kind: str, sink: Sink, *, ring: Ring, counters: Counters, block: bool, relay: Relay
+    ) -> None:
         self.name = name
         self.kind = kind
         self.sink = sink
         self.ring = ring
-        self.counters = Counters()
+        self.counters = counters
         self.watchers: list[Callable[[str, Line], None]] = []
         self._blocking = block
         self._relay = relay
@@ -261,17 +301,21 @@ class Stream:
     # -- inside ------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        block = _read(self._fd)
-        if block is None:
-            return
-        if not block:
-            self._relay.remove(self._fd)
-            settled = self._send_rest()
-            self._shut()
-        else:
-            settled = self._take(block)
-        if not settled:
-            self._hold()
+        for _ in range(TURN):
+            block = _read(self._fd)
+            if block is None:
+                return
+            if not block:
+                self._relay.remove(self._fd)
+                settled = self._send_rest()
+                self._shut()
+            else:
+                settled = self._take(block)
+            if not settled:
+                self._hold()
+                return
+            if len(block) < SMALL:
+                return
 
     def _hold(self) -> None:
         self._holding = True
@@ -325,10 +369,10 @@ class Stream:
         if data:
             self._waiting = data
             return False
-        return not (isinstance(self.sink, Shared) and self.sink.writer.backlog)
+        return not self.sink.backlog
 
     def _gap_mark(self) -> bytes:
-        start = "\n" if self._mid_line else ""
+        start = "\n" if self._mid_line and not self.sink.framed else ""
         return f"{start}ocelot: {self._gap} bytes of {self.name}'s {self.kind} were dropped here\n".encode()
 
     async def _settle(self, stall: float | None) -> None:

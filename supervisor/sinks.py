@@ -1,5 +1,7 @@
 """Where output ends: a console that others write to as well, a file, syslog, the kernel log.
 
+Files have a module of their own, ``logfile``; ``formats`` has what is made of lines before they get here.
+
 A sink takes blocks without waiting, or says that it is full. It is opened when first needed, after a failure at most once
 a second, and never by a timer: a log that cannot be written is one warning and a count, not a reason to stop a service.
 """
@@ -12,14 +14,20 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity
+
+if TYPE_CHECKING:
+    from supervisor.formats import Labels
+    from supervisor.logfile import LogFile, LogFiles
+    from supervisor.relay import Counters
 
 RETRY = 1.0
 """Seconds between attempts to open or fill a sink that failed."""
@@ -34,9 +42,20 @@ KMSG_MAX = 900
 
 
 class Sink(Protocol):
-    """``whole_lines``: wants blocks that end with a newline, where possible."""
+    """``whole_lines``: wants blocks that end with a newline, where possible. ``framed``: each line becomes a record."""
 
-    whole_lines: bool
+    @property
+    def whole_lines(self) -> bool: ...
+
+    @property
+    def framed(self) -> bool: ...
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that it has accepted and not passed on yet; while there are any, it is full."""
+
+    def open(self) -> None:
+        """Open it now, to show a mistake early. Raises OSError."""
 
     def offer(self, data: bytes) -> int:
         """Take bytes from the front of ``data`` without waiting; how many. Less than all: it is full.
@@ -54,9 +73,17 @@ class Shared:
     """A writer that belongs to everybody: ocelot's standard output or error."""
 
     whole_lines = True
+    framed = False
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+
+    @property
+    def backlog(self) -> int:
+        return self.writer.backlog
+
+    def open(self) -> None:
+        """The writer is open."""
 
     def offer(self, data: bytes) -> int:
         return len(data) if self.writer.offer(data, owner=self) else 0
@@ -68,10 +95,49 @@ class Shared:
         """The writer is not ours."""
 
 
-class Opened:
-    """What file, syslog and kmsg have in common: a descriptor that is opened late and again after a failure."""
+class Late:
+    """What file, syslog and kmsg have in common: they are opened late, and nobody tells when they have space again."""
+
+    backlog = 0
+
+    async def ready(self, stall: float | None) -> bool:
+        """Whoever has chosen to block looks again every second."""
+        if stall is not None:
+            await trio.lowlevel.checkpoint()
+            return False
+        await trio.sleep(RETRY)
+        return True
+
+
+class FileSink(Late):
+    """One stream's part in a log file, which it may share with others; see ``logfile``."""
+
+    framed = False
+
+    def __init__(self, file: LogFile, counters: Counters) -> None:
+        self.file = file
+        self.counters = counters
+
+    @property
+    def whole_lines(self) -> bool:
+        """So that the streams that share it do not cut each other's lines."""
+        return self.file.sharers > 1
+
+    def open(self) -> None:
+        self.file.open(self)
+
+    def offer(self, data: bytes) -> int:
+        return self.file.write(data, self)
+
+    def close(self) -> None:
+        self.file.close(self)
+
+
+class Opened(Late):
+    """What syslog and kmsg have in common: a descriptor of their own that is opened again after a failure."""
 
     whole_lines = True
+    framed = True
 
     def __init__(self) -> None:
         self._fd = -1
@@ -79,7 +145,6 @@ class Opened:
         self._reason = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def open(self) -> None:
-        """Open it now, to show a mistake early. Raises OSError."""
         if self._fd >= 0:
             return
         if time.monotonic() < self._not_before:
@@ -95,14 +160,6 @@ class Opened:
         if fd >= 0:
             os.close(fd)
 
-    async def ready(self, stall: float | None) -> bool:
-        """No file system tells when it has space again: whoever has chosen to block looks again every second."""
-        if stall is not None:
-            await trio.lowlevel.checkpoint()
-            return False
-        await trio.sleep(RETRY)
-        return True
-
     def _open(self) -> int:
         raise NotImplementedError
 
@@ -110,35 +167,6 @@ class Opened:
         self.close()
         self._reason = error
         self._not_before = time.monotonic() + RETRY
-
-
-class FileSink(Opened):
-    """Appends to a file; missing folders are made."""
-
-    whole_lines = False
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def offer(self, data: bytes) -> int:
-        self.open()
-        try:
-            return os.write(self._fd, data)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN):
-                return 0
-            self._failed(error)
-            raise
-
-    def _open(self) -> int:
-        # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        try:
-            return os.open(self.path, flags, 0o640)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
-            return os.open(self.path, flags, 0o640)
 
 
 class SyslogSink(Opened):
@@ -267,13 +295,44 @@ def udp_address(address: str) -> tuple[str, int]:
     return host, number
 
 
-def make(destination: structs.Destination, *, name: str, stream: str, inherit: Writer) -> Sink | None:
-    """The sink for ``destination``; None where nothing is relayed (direct, null). Raises OcelotError."""
-    match destination:
+class Surroundings(Protocol):
+    """What the sinks of a set share; ``relay.Relay`` is it. Each is made when the first stream needs it."""
+
+    @property
+    def files(self) -> LogFiles: ...
+
+    def labels(self, *, colour: bool) -> Labels: ...
+
+
+def make(
+    config: structs.Stream,
+    *,
+    name: str,
+    stream: str,
+    inherit: Writer,
+    around: Surroundings,
+    counters: Counters,
+    label: bool = False,
+) -> Sink | None:
+    """The sink for one stream of the process ``name``; None where nothing is relayed (direct, null).
+
+    ``label``: name the process in front of its lines where people read them. Raises OcelotError for a destination that cannot be, or a format or compression that this ocelot cannot do.
+    """
+    sink: Sink
+    match config.destination:
         case structs.Inherit():
-            return Shared(inherit)
+            if label and config.format == "text" and log.for_people(inherit.fileno()):
+                from supervisor.formats import Labelled
+
+                colour = log.wants_colour(inherit.fileno())
+                return Labelled(inherit, name, stream, around.labels(colour=colour))
+            sink = Shared(inherit)
         case structs.File(path=path):
-            return FileSink(path)
+            if config.rotation is not None and config.rotation.compression != "none":
+                from supervisor.rotation import compressor
+
+                compressor(config.rotation.compression)
+            sink = FileSink(around.files.join(path, config.rotation), counters)
         case structs.Syslog(address=address):
             if address.startswith("udp://"):
                 udp_address(address)
@@ -282,3 +341,8 @@ def make(destination: structs.Destination, *, name: str, stream: str, inherit: W
             return KmsgSink(name, stream)
         case _:
             return None
+    if config.format == "json":
+        from supervisor.formats import JsonLines
+
+        return JsonLines(sink, name, stream)
+    return sink

@@ -101,6 +101,10 @@ class Writer:
     def isatty(self) -> bool:
         return self._fd >= 0 and os.isatty(self._fd)
 
+    def is_mid_line_of(self, owner: object) -> bool:
+        """Whether the last that was accepted is a line of ``owner`` without its end."""
+        return self._mid_line and self._owner is owner
+
     # -- without waiting ---------------------------------------------------------------------------
 
     def offer(self, data: bytes, *, owner: object = None) -> bool:
@@ -136,6 +140,15 @@ class Writer:
             self._wake()
         else:
             self.dropped += len(data)
+
+    def snapshot(self) -> bytes:
+        """What the descriptor has not taken yet, for :meth:`restore` in an image that replaces this one."""
+        return bytes(self._backlog)
+
+    def restore(self, backlog: bytes) -> None:
+        """Before anything else is written."""
+        self._backlog[:] = backlog
+        self._mid_line = backlog[-1:] not in (b"", b"\n")
 
     def flush(self, timeout: float) -> bool:
         """Wait, blocking the whole process, until everything is out or ``timeout`` seconds have passed. For the end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,13 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
 from supervisor import sinks
+from supervisor.relay import Counters, Relay
+
+
+def make(destination: structs.Destination, **more: Any) -> sinks.Sink | None:
+    config = structs.Stream(destination=destination, **more)
+    writer = Writer.nowhere()
+    return sinks.make(config, name="x", stream="stdout", inherit=writer, around=Relay(), counters=Counters())
 
 
 def test_lines_become_records_and_long_ones_are_cut() -> None:
@@ -57,10 +66,10 @@ def test_udp_addresses(address: str, expected: tuple[str, int]) -> None:
 )
 def test_other_udp_addresses_are_refused_with_the_address_in_the_message(address: str) -> None:
     with pytest.raises(OcelotError, match="cannot use the syslog address") as caught:
-        sinks.make(structs.Syslog(address=address), name="x", stream="stdout", inherit=Writer.nowhere())
+        make(structs.Syslog(address=address))
     assert f'"{address}"' in caught.value.message
 
 
 def test_null_and_direct_need_no_sink() -> None:
     for destination in (structs.Null(), structs.Direct()):
-        assert sinks.make(destination, name="x", stream="stdout", inherit=Writer.nowhere()) is None
+        assert make(destination) is None

@@ -1,0 +1,198 @@
+"""What is made of lines on their way to a sink: JSON records, or a name in front of each on a terminal.
+
+Both stand before another sink and speak the same protocol. What they have accepted only in part (a record of which the disk
+took half) they keep, and finish first when there is space again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from msgspec import Struct
+from msgspec.json import Encoder
+
+from ocelot.linux.descriptors import Writer
+from supervisor.ring import real_time
+from supervisor.sinks import Sink
+
+LONGEST = 16 * 1024
+"""Bytes of text a record; longer lines become several, all but the last marked as partial."""
+
+
+class Record(Struct, omit_defaults=True):
+    """``partial``: the line goes on in the next record of its stream, or has no end."""
+
+    time: str
+    name: str
+    stream: str
+    message: str
+    partial: bool = False
+
+
+class JsonLines:
+    """One JSON object a line, always valid UTF-8: bytes that are not are replaced."""
+
+    whole_lines = True
+    framed = True
+
+    def __init__(self, sink: Sink, name: str, stream: str, *, now: Callable[[], float] = real_time) -> None:
+        self.sink = sink
+        self._name = name.encode("utf-8", "replace").decode()
+        self._stream = stream
+        self._now = now
+        self._encode = Encoder().encode_lines
+        self._pending = b""  # the rest of a record that was begun
+        self._second = (-1, "")
+
+    @property
+    def backlog(self) -> int:
+        return len(self._pending) + self.sink.backlog
+
+    def offer(self, data: bytes) -> int:
+        try:
+            if self._pending and not self._flush():
+                return 0
+            out = self._encode(self._records(data))
+            taken = self.sink.offer(out)
+        except OSError:
+            self._pending = b"\n" if self._pending else b""  # at least the next record begins on a line of its own
+            raise
+        if taken == len(out):
+            return len(data)
+        whole = out.count(b"\n", 0, taken)
+        if taken and out[taken - 1] != 0x0A:
+            self._pending = out[taken : out.find(b"\n", taken) + 1]
+            whole += 1
+        return sum(length for _, length, _ in list(pieces(data))[:whole])
+
+    def open(self) -> None:
+        self.sink.open()
+
+    async def ready(self, stall: float | None) -> bool:
+        while await self.sink.ready(stall):
+            with suppress(OSError):  # the next offer meets it again, and it is dealt with there
+                if self._flush():
+                    return True
+                continue
+            return True
+        return False
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._flush()
+        self._pending = b"\n" if self._pending else b""
+        self.sink.close()
+
+    def _flush(self) -> bool:
+        if self._pending:
+            self._pending = self._pending[self.sink.offer(self._pending) :]
+        return not self._pending
+
+    def _records(self, data: bytes) -> list[Record]:
+        stamp = self._time()
+        name, stream = self._name, self._stream
+        if data.endswith(b"\n"):
+            lines = data[:-1].decode("utf-8", "replace").split("\n")
+            if max(map(len, lines)) <= LONGEST // 4:  # in bytes too: nothing to be split, the usual and quicker way
+                return [Record(stamp, name, stream, line) for line in lines]
+        return [
+            Record(stamp, name, stream, piece.decode("utf-8", "replace"), partial) for piece, _, partial in pieces(data)
+        ]
+
+    def _time(self) -> str:
+        """RFC 3339, UTC, with microseconds."""
+        micros = round(self._now() * 1e6)
+        second = micros // 1_000_000
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)))
+        return f"{self._second[1]}{micros % 1_000_000:06d}Z"
+
+
+def pieces(data: bytes, limit: int = LONGEST) -> Iterator[tuple[bytes, int, bool]]:
+    """The lines of ``data`` without newlines, each with the bytes it stands for and whether its end is missing.
+
+    Long lines come in pieces of at most ``limit`` bytes, which do not cut a character of UTF-8.
+    """
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start, start + limit + 1)
+        if end >= 0:
+            yield data[start:end], end + 1 - start, False
+            start = end + 1
+            continue
+        end = min(start + limit, len(data))
+        if end < len(data):
+            back = end
+            while back > max(start + 1, end - 3) and data[back] & 0xC0 == 0x80:
+                back -= 1
+            if data[back] & 0xC0 != 0x80:
+                end = back
+        yield data[start:end], end - start, True
+        start = end
+
+
+# -- names on a terminal
+
+COLOURS = ("\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[93m", "\x1b[92m", "\x1b[95m")
+"""None of them is red: that marks standard error."""
+
+
+class Labels:
+    """The names of a set of processes, as wide as the longest of them, each with a colour."""
+
+    def __init__(self, *, colour: bool) -> None:
+        self.colour = colour
+        self.width = 0
+        self._names: dict[str, int] = {}
+
+    def add(self, name: str) -> None:
+        self.width = min(max(self.width, len(name)), 24)
+        self._names.setdefault(name, len(self._names))
+
+    def label(self, name: str, stream: str) -> bytes:
+        text = name.ljust(self.width)
+        if self.colour:
+            bar = "\x1b[31m|" if stream == "stderr" else "|"
+            text = f"{COLOURS[self._names[name] % len(COLOURS)]}{text} {bar}\x1b[0m "
+        else:
+            text = f"{text} | "
+        return text.encode("utf-8", "replace")
+
+
+class Labelled:
+    """Lines for a terminal, with the name of the process before each."""
+
+    whole_lines = True
+    framed = False
+
+    def __init__(self, writer: Writer, name: str, stream: str, labels: Labels) -> None:
+        self.writer = writer
+        self._name = name
+        self._stream = stream
+        self._labels = labels
+        labels.add(name)
+
+    @property
+    def backlog(self) -> int:
+        return self.writer.backlog
+
+    def offer(self, data: bytes) -> int:
+        if not data:
+            return 0
+        label = self._labels.label(self._name, self._stream)
+        end = b"\n" if data.endswith(b"\n") else b""
+        text = data[: len(data) - len(end)].replace(b"\n", b"\n" + label) + end
+        if not self.writer.is_mid_line_of(self):
+            text = label + text
+        return len(data) if self.writer.offer(text, owner=self) else 0
+
+    def open(self) -> None:
+        """The writer is open."""
+
+    async def ready(self, stall: float | None) -> bool:
+        return await self.writer.ready(stall)
+
+    def close(self) -> None:
+        """The writer is not ours."""

@@ -1,0 +1,421 @@
+"""A log file: appended to by one or several streams, rotated between lines, found again when somebody has moved it.
+
+All streams of a set that name the same path share one :class:`LogFile`, so that they rotate together and no line of one is
+cut by another. Nothing here has a timer: whether the file is still the one at its path is looked at once a second while it
+is written to, and an interval that has passed takes effect with the next line.
+
+A line is never cut by a rotation: the file that it began in takes all of it and becomes a little larger than the maximum. The
+exception is a line longer than the maximum itself, since nothing else would keep such a file from growing for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.errors import describe
+from supervisor.ring import real_time
+
+if TYPE_CHECKING:
+    from supervisor.rotation import Namer
+    from supervisor.sinks import FileSink
+
+RETRY = 1.0
+"""Seconds between attempts to open or rotate a file after a failure."""
+
+LOOK = 1.0
+"""Seconds between looks at whether the file is still there, while it is written to."""
+
+MODE = 0o640
+
+FRESH = ".new"
+"""What follows the name of an old file, for the moment in which the new one is made."""
+
+# Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+Start = Callable[[Callable[[], Awaitable[None]]], bool]
+"""Runs an async function in the background; False when nothing can run now."""
+
+
+class LogFiles:
+    """The log files of a set, by path."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._files: dict[str, LogFile] = {}
+
+    def join(self, path: str, rotation: structs.Rotation | None) -> LogFile:
+        """The file at ``path``, shared by whoever asks. Rotation is that of the last one who asked."""
+        path = os.path.normpath(path)
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = LogFile(path, rotation, start=self._start)
+        else:
+            file.configure(rotation)
+        file.sharers += 1
+        return file
+
+
+class LogFile:
+    """One log file. ``sharers``: streams that may write to it; it is open while one of them has it in use."""
+
+    def __init__(
+        self,
+        path: str,
+        rotation: structs.Rotation | None,
+        *,
+        start: Start,
+        now: Callable[[], float] = real_time,
+    ) -> None:
+        self.path = path
+        self.sharers = 0
+        self._start = start
+        self._now = now
+        self._fd = -1
+        self._identity = (0, 0)
+        self._size = 0
+        self._line = 0  # bytes of the unfinished line at the end
+        self._writer: FileSink | None = None  # whose line that is
+        self._users: set[FileSink] = set()
+        self._not_before = 0.0
+        self._reason = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._look_at = 0.0
+        self._boundary = float("inf")  # the real time from which on the next line belongs to a new file
+        self._rotate_not_before = 0.0
+        self._due = False  # to be rotated at the end of the line
+        self._stuck = False  # the last rotation failed, and that was said
+        self._untidy = False  # the last tidying failed, and that was said
+        self._tidying = False
+        self._tidy_again = False
+        self._tidied = False
+        self._namer: Namer | None = None
+        self.configure(rotation)
+
+    def configure(self, rotation: structs.Rotation | None) -> None:
+        """Rotate by ``rotation`` from now on."""
+        self._rotation = rotation
+        self._limit = rotation.max_size_bytes if rotation is not None else None
+        self._interval = rotation.rotation_interval if rotation is not None else None
+        self._tidied = False
+        if self._fd >= 0:
+            self._set_boundary(self._now())
+
+    # -- for the sinks
+
+    def open(self, user: FileSink) -> None:
+        """Open it for ``user`` if need be; missing folders are made. Raises OSError, at once for a second after a failure."""
+        if self._fd < 0:
+            if time.monotonic() < self._not_before:
+                raise self._reason
+            try:
+                self._open()
+            except OSError as error:
+                self._fail(error)
+                raise
+        self._users.add(user)
+
+    def close(self, user: FileSink) -> None:
+        """``user`` does not need it now. The last one closes it."""
+        self._users.discard(user)
+        if self._writer is user:
+            self._writer = None  # whatever comes next begins a line
+        if not self._users:
+            self._close()
+
+    def write(self, data: bytes, user: FileSink) -> int:
+        """Append as much of ``data`` as there is space for; how many bytes. Raises OSError when it cannot be written."""
+        if self._fd < 0 or user not in self._users:
+            self.open(user)
+        moment = time.monotonic()
+        try:
+            if moment >= self._look_at:
+                self._look(moment)
+            if self._writer is not user:
+                if self._line and not data.startswith(b"\n") and not self._end_line():
+                    return 0
+                self._writer = user
+            if self._rotation is None:
+                return self._append_lines(data, 0, len(data))
+            return self._append_parts(data, user, moment)
+        except OSError as error:
+            self._fail(error)
+            raise
+
+    def rotate(self) -> None:
+        """Rotate now, or, without rotation, open the path anew: an operator's wish. Raises OSError.
+
+        In the middle of a line: as soon as it has ended.
+        """
+        if self._rotation is None:
+            if self._fd >= 0:
+                self._open()
+        elif self._fd < 0:
+            if self._path_size():
+                os.close(self._rename_away())
+                self._tidy_soon()
+        elif self._line:
+            self._due = True
+        elif self._size:
+            self._swap(next(iter(self._users), None))
+
+    # -- writing
+
+    def _append(self, data: bytes | memoryview) -> int:
+        try:
+            taken = os.write(self._fd, data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN):
+                return 0
+            raise
+        self._size += taken
+        return taken
+
+    def _end_line(self) -> bool:
+        if not self._append(b"\n"):
+            return False
+        self._line = 0
+        return True
+
+    def _append_parts(self, data: bytes, user: FileSink, moment: float) -> int:
+        """Append ``data`` with rotations between its lines where they are due."""
+        position = 0
+        if moment < self._rotate_not_before:
+            return self._append_lines(data, 0, len(data))
+        if self._due or (self._interval is not None and self._now() >= self._boundary):
+            if self._line:
+                position = data.find(b"\n") + 1
+                taken = self._append_lines(data, 0, position)
+                if taken < position:
+                    return taken
+            if not self._line:
+                self._try_swap(user, moment)
+        while position < len(data):
+            end = self._part(data, position) if moment >= self._rotate_not_before else len(data)
+            taken = self._append_lines(data, position, end)
+            position += taken
+            if position < end:
+                break
+            if position < len(data):
+                self._try_swap(user, moment)
+        return position
+
+    def _append_lines(self, data: bytes, start: int, end: int) -> int:
+        if end <= start:
+            return 0
+        taken = self._append(data if end - start == len(data) else memoryview(data)[start:end])
+        newline = data.rfind(b"\n", start, start + taken) + 1
+        self._line = start + taken - newline if newline else self._line + taken
+        return taken
+
+    def _part(self, data: bytes, start: int) -> int:
+        """Up to where ``data`` from ``start`` on belongs into this file; ``start`` itself: rotate first."""
+        limit, room = self._limit, (self._limit or 0) - self._size
+        if limit is None or len(data) - start <= room:
+            return len(data)
+        end = data.rfind(b"\n", start, start + max(room, 0)) + 1
+        if end > start:
+            return end
+        if not self._line and self._size:
+            return start
+        end = data.find(b"\n", start) + 1 or len(data)
+        longest = limit - self._line  # of what is left of this line
+        return min(end, start + max(longest, 1))
+
+    # -- rotating
+
+    def _try_swap(self, user: FileSink, moment: float) -> None:
+        """Rotate; if that fails, the file goes on growing, it is said once, and tried again later."""
+        try:
+            self._swap(user)
+        except OSError as error:
+            self._rotate_not_before = moment + RETRY
+            if not self._stuck:
+                self._stuck = True
+                log.warn(f'cannot rotate "{self.path}": {describe(error)}; it goes on growing until that changes')
+        else:
+            self._stuck = False
+
+    def _swap(self, user: FileSink | None) -> None:
+        """The file gets the name of an old one, and a new one its place. Raises OSError; then nothing has changed."""
+        self._due = False
+        self._set_boundary(self._now())
+        if not self._is_ours():
+            self._open()  # somebody else has rotated it
+            return
+        if not self._size:
+            return
+        new = self._rename_away()
+        about = os.fstat(new)
+        self._close()
+        self._fd, self._identity = new, (about.st_dev, about.st_ino)
+        self._size = self._line = 0
+        if user is not None:
+            user.counters.rotations += 1
+        self._tidy_soon()
+
+    def _rename_away(self) -> int:
+        """Rename the file at the path and put a new one in its place, which is returned, open. Raises OSError.
+
+        The new one is made first, under another name: when there is no space for it, everything stays as it was.
+        """
+        if self._namer is None:
+            from supervisor.rotation import Namer
+
+            self._namer = Namer(self.path, self._now)
+        name = self._namer.take()
+        fresh = name + FRESH
+        fd = -1
+        try:
+            fd = os.open(fresh, _FLAGS | os.O_CREAT | os.O_EXCL, MODE)
+            self._like(fd, os.stat(self.path))
+            os.rename(self.path, name)
+            try:
+                os.rename(fresh, self.path)
+            except OSError:
+                old, name = name, ""
+                os.rename(old, self.path)
+                raise
+        except OSError:
+            for path in (name, fresh):
+                with suppress(OSError):
+                    os.unlink(path)
+            if fd >= 0:
+                os.close(fd)
+            raise
+        return fd
+
+    def _like(self, fd: int, old: os.stat_result) -> None:
+        """Mode and owner of a new file: as configured, else those of the one before."""
+        mode = self._rotation.mode if self._rotation is not None else None
+        with suppress(PermissionError):
+            os.fchown(fd, old.st_uid, old.st_gid)
+        os.fchmod(fd, old.st_mode & 0o777 if mode is None else mode)
+
+    def _tidy_soon(self) -> None:
+        """Remove and compress old files in a thread, one for this file at a time."""
+        if self._rotation is None:
+            return
+        if self._tidying:
+            self._tidy_again = True
+        else:
+            self._tidying = self._start(self._tidy)
+
+    async def _tidy(self) -> None:
+        from supervisor.rotation import tidy
+
+        stopped = False
+        try:
+            while self._rotation is not None:
+                self._tidy_again = False
+                work = partial(tidy, self.path, self._rotation, self._now(), lambda: stopped)
+                problems = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_threads())
+                if problems and not self._untidy:
+                    log.warn(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+                self._untidy = bool(problems)
+                if not self._tidy_again:
+                    break
+        except Exception as error:  # noqa: BLE001 (old files may stay; the set goes on)
+            log.warn(f'cannot tidy the old files of "{self.path}": {describe(error)}')
+        finally:
+            stopped = True
+            self._tidying = False
+
+    # -- opening
+
+    def _open(self) -> None:
+        """Open or make the file at the path, and find out what it is. Raises OSError; then nothing has changed."""
+        try:
+            fd = os.open(self.path, _FLAGS)
+        except FileNotFoundError:
+            fd = self._create(_FLAGS | os.O_CREAT)
+        self._close()
+        about = os.fstat(fd)
+        if self._identity != (about.st_dev, about.st_ino) or self._size != about.st_size:
+            self._line = 0
+        self._fd = fd
+        self._identity = (about.st_dev, about.st_ino)
+        self._size = about.st_size
+        self._not_before = 0.0
+        self._look_at = time.monotonic() + LOOK
+        self._set_boundary(about.st_mtime if about.st_size else self._now())
+        if not self._tidied and self._rotation is not None:
+            self._tidied = True
+            self._tidy_soon()
+
+    def _create(self, flags: int) -> int:
+        mode = self._rotation.mode if self._rotation is not None else None
+        try:
+            fd = os.open(self.path, flags, MODE)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            fd = os.open(self.path, flags, MODE)
+        if mode is not None:
+            os.fchmod(fd, mode)  # as configured, whatever the umask
+        return fd
+
+    def _set_boundary(self, last: float) -> None:
+        """The next multiple of the interval after ``last``, the time of the last line."""
+        if self._interval is None:
+            self._boundary = float("inf")
+        else:
+            self._boundary = (last // self._interval + 1) * self._interval
+
+    def _look(self, moment: float) -> None:
+        """Whoever moves, removes or truncates a log file need not tell us."""
+        self._look_at = moment + LOOK
+        with suppress(OSError):  # what is open still takes what comes; another look follows
+            try:
+                about = os.stat(self.path)
+            except FileNotFoundError:
+                self._open()
+                return
+            if (about.st_dev, about.st_ino) != self._identity:
+                self._open()
+            else:
+                self._size = about.st_size
+
+    def _is_ours(self) -> bool:
+        try:
+            about = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (about.st_dev, about.st_ino) == self._identity
+
+    def _path_size(self) -> int:
+        try:
+            return os.stat(self.path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def _fail(self, error: OSError) -> None:
+        self._close()
+        self._reason = error
+        self._not_before = time.monotonic() + RETRY
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _threads() -> trio.CapacityLimiter:
+    """Two at once for the whole process, however many files there are."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(2)
+        _limiter.set(limiter)
+        return limiter
+
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("log compression")
