@@ -20,15 +20,20 @@ class Timeline:
     """Spans in the order in which they began, in seconds since PID 1's first instruction.
 
     ``age`` is how long (seconds) PID 1 had lived when this was made, ``before`` how long the kernel had run before
-    PID 1, if that is known. ``clock`` returns monotonic seconds.
+    PID 1, if that is known. ``wire``: a timeline that was begun in another image. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
-        self, *, age: float = 0.0, before: float | None = None, clock: Callable[[], float] = trio.current_time
+        self,
+        *,
+        age: float = 0.0,
+        before: float | None = None,
+        wire: BootTimeline | None = None,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._clock = clock
         self._origin = clock() - age
-        self._wire = BootTimeline(spans=[], before=before)
+        self._wire = wire or BootTimeline(spans=[], before=before)
 
     @property
     def wire(self) -> BootTimeline:

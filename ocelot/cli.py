@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_machine():  # what the kernel passes on of its command line is not meant for us, and an exit is a panic
             init()
     try:
+        if arguments[:1] == ["reexec"]:
+            return _reexec(arguments[1:])
         _refuse_foreign_supervisor()
         arguments = _by_name(called_as, arguments)
         options = parser().parse_args(_with_default_command(arguments))
@@ -343,6 +345,21 @@ def load_or_fail(path: str) -> Bootstrap:
     if not isinstance(loaded.config, structs.Bootstrap):
         raise OcelotError(f'cannot use "{path}": it is not valid', hint="mend the lines shown above")
     return loaded.config
+
+
+def _reexec(arguments: list[str]) -> int:
+    """Not for people: what one image of ocelot asks of another (see ``ocelotctl reexec``)."""
+    match arguments:
+        case ["--check"]:
+            from ocelot.reexec import check
+
+            print(check(0))
+            return 0
+        case ["--restore" | "--back" as way, number] if number.isdecimal():
+            from ocelot.init import resume
+
+            return resume(int(number), back=way == "--back")
+    raise UsageError("cannot do this by hand", hint="use ocelotctl reexec")
 
 
 def _entry(options: argparse.Namespace) -> int:

@@ -68,6 +68,7 @@ _COMMANDS = {
     "poweroff": ("acting", "stop everything in order and power the machine off"),
     "reboot": ("acting", "stop everything in order and reboot the machine"),
     "halt": ("acting", "stop everything in order and halt the machine"),
+    "reexec": ("acting", "replace ocelot by a newer one, under running processes"),
     "health": ("looking", "tell whether all is well"),
     "metrics": ("looking", "print the figures that Prometheus reads"),
     "version": ("looking", "show the versions of ocelotctl and of ocelot"),

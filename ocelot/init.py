@@ -50,6 +50,38 @@ def supervise(file: str, *, socket: str | None = None) -> int:
     return _end(pid1.supervise(file, socket=socket))
 
 
+def resume(fd: int, *, back: bool = False) -> int:
+    """Go on from where another image was, whose state is in the memory file ``fd``; returns as :func:`bootstrap` does.
+
+    If that cannot be done, the image that was there gets it back. ``back``: this is that image, and there is none before it.
+    """
+    began: list[bool] = []
+    try:
+        with _undisturbed():
+            from ocelot import resume
+
+        ending = resume.run(fd, lambda: began.append(True))
+    except BaseException as error:
+        if began and (os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit)):
+            raise
+        _last_words(error)
+        if not began and not back:
+            _go_back(fd)
+        ending = None
+    return _end(ending)
+
+
+def _go_back(fd: int) -> None:
+    """Become the image again that has written the state; returns if that cannot be done either."""
+    try:
+        from ocelot.statefile import read
+
+        argv = (*read(fd).back, "reexec", "--back", str(fd))
+        os.execve(argv[0], argv, os.environ)
+    except BaseException as error:
+        _last_words(error)
+
+
 class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be imported)
     """No garbage collection while modules are imported: they stay, so looking through them is for nothing.
 
@@ -101,10 +133,11 @@ def _last_words(error: BaseException) -> None:
         lines += [line for entry in traceback.format_exception(error) for line in entry.rstrip().splitlines()]
     except BaseException:
         lines.append("ocelot: (no traceback: the runtime is gone)")
-    channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if is_machine() else (("/proc/self/fd/2", ""),)
+    init = os.getpid() == 1 and is_machine()
+    channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if init else (("/proc/self/fd/2", ""),)
     for path, prefix in channels:
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             continue
         for line in lines:

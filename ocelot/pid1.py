@@ -11,12 +11,13 @@ What fails is caught once, in :meth:`Life.run`, told to the console, the kernel 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import trio
@@ -39,6 +40,9 @@ from supervisor import signals
 from supervisor.manager import Supervisor
 from supervisor.programs import Programs
 from supervisor.reaper import Reaper
+
+if TYPE_CHECKING:
+    from supervisor.control import Door
 
 MARKER = "/etc/ocelot/initramfs"
 """Written by the image builder: this root is an initramfs of ours. JSON, with the modules to load first."""
@@ -167,11 +171,15 @@ class Life:
         self.cmdline = cmdline.Cmdline()
         self._carried = _Marker()
         self.machine = self._new_machine()
-        self._requested = trio.Event()
+        self.requested = trio.Event()
         self._verb: PowerVerb | None = None
         self._why = ""
-        self._born = time.monotonic() if born is None else born
-        self._timeline: Timeline | None = None
+        self.arrived: set[int] = set()  # signals that have come and were not heeded yet
+        self.doors: dict[str, Door] = {}
+        self.leaving = False  # another image is asked whether it takes over
+        self.turn = 0  # how many images there were before this one
+        self.born = time.monotonic() if born is None else born
+        self.boot_timeline: Timeline | None = None
         self.measures: object | None = None
         self._kernel_log: Kmsg | None = None
 
@@ -193,6 +201,14 @@ class Life:
         """Everything, to the point where only the power verb or the exit is left. Does not raise for what it can tell."""
         return await self._with_tasks(self._boot if self.kind == "bootstrap" else self._supervise_file)
 
+    async def run_on(self, resume: Callable[[], Collection[int]], begun: Callable[[], None]) -> Ending:
+        """As :meth:`run`, from where another image was. ``resume`` makes this life what that one was, with a supervisor, and
+        returns the signals that are to be blocked; what it raises is raised, since nothing has happened yet.
+
+        ``begun`` is called when everything is in order.
+        """
+        return await self._with_tasks(lambda: self._run_supervisor(begun), resume)
+
     async def run_after(self, error: OcelotError) -> Ending:
         """What is left of a life whose exec failed: the policy for failures, and the shutdown."""
 
@@ -202,11 +218,16 @@ class Life:
 
         return await self._with_tasks(fail)
 
-    async def _with_tasks(self, story: Callable[[], Awaitable[Ending]]) -> Ending:
+    async def _with_tasks(
+        self, story: Callable[[], Awaitable[Ending]], resume: Callable[[], Collection[int]] | None = None
+    ) -> Ending:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            mask = resume() if resume is not None else None
             await nursery.start(self.reaper.run)
-            await nursery.start(signals.listen, self._heed, self.who)
+            await nursery.start(signals.listen, self._heed, self.who, self.arrived)
+            if mask is not None:  # what has come since the other image blocked everything is delivered here
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 ending = await self._until_requested(story)
             except Exception as error:  # noqa: BLE001 (PID 1 must not die of anything)
@@ -227,14 +248,14 @@ class Life:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(tell)
-                await self._requested.wait()
+                await self.requested.wait()
                 if self.supervisor is not None:
                     await self.supervisor.stop_all(Cause.SHUTDOWN, reason=self._why)
                     await trio.sleep_forever()  # the story ends now, with what the supervisor says
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _only(group) from None
-        if self._requested.is_set():
+        if self.requested.is_set():
             status = result[0].status if result else 0
             return Ending(status, self._why, verb=self._chosen_verb())
         return result[0]
@@ -248,12 +269,12 @@ class Life:
         # First of all: a broken file must still be told to the host, and the power button must end a machine that holds.
         await self._carry_modules(timeline)
         if self.who is Identity.MACHINE:
-            self._start_side("the power button", self._watch_power_button)
+            self.start_side("the power button", self.watch_power_button)
         with timeline.span("configuration"):
             config = self._load()
         assert isinstance(config, structs.Bootstrap)
         self.config = config
-        self._open_console(config.console)
+        self.open_console(config.console)
         log.configure(level=self.cmdline.log_level or config.log_level)
         self._set_hostname()
         plan = phases.plan(config, self.cmdline)
@@ -270,7 +291,7 @@ class Life:
         if self.who is Identity.MACHINE:
             with suppress(OSError):
                 syscalls.reboot(syscalls.RB_DISABLE_CAD)  # Ctrl-Alt-Del becomes SIGINT for us
-        self._open_console("console")
+        self.open_console("console")
         log.info(f"ocelot {__version__} as {self.who.value}")
 
     async def _carry_modules(self, timeline: Timeline) -> None:
@@ -311,7 +332,7 @@ class Life:
 
     async def _supervise_file(self) -> Ending:
         self._begin_timeline()
-        self._open_console("console")
+        self.open_console("console")
         config = self._load()
         assert isinstance(config, structs.SuperviseFile)
         self.config = config
@@ -321,7 +342,11 @@ class Life:
         return await self._supervise(config.processes, config.shutdown_timeout)
 
     async def _supervise(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Ending:
-        supervisor = Supervisor(
+        self.supervisor = self.new_supervisor(processes, timeout)
+        return await self._run_supervisor(self._finish_boot)
+
+    def new_supervisor(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Supervisor:
+        return Supervisor(
             processes,
             reaper=self.reaper,
             inherited=self.inherited,
@@ -330,17 +355,20 @@ class Life:
             stderr=self.stderr,
             shutdown_timeout=timeout,
         )
-        self.supervisor = supervisor
+
+    async def _run_supervisor(self, begun: Callable[[], None]) -> Ending:
+        """Until it is over. ``begun`` is called once everything has been told to start."""
+        assert self.supervisor is not None
         async with trio.open_nursery() as nursery:
             await self._open_control()
-            self._start_side("metrics", self._serve_metrics)
+            self.start_side("metrics", self._serve_metrics)
 
             async def finish() -> None:
                 await trio.lowlevel.checkpoint()
-                self._finish_boot()
+                begun()
 
             nursery.start_soon(finish)
-            end = await supervisor.run()
+            end = await self.supervisor.run()
             nursery.cancel_scope.cancel()
         return Ending(end.status, end.reason, process=end.process, verb=self._chosen_verb())
 
@@ -367,7 +395,7 @@ class Life:
         if self.supervisor is not None:
             await self.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
         await self._report(ending)
-        verb = await rescue.run(policy, self.machine, self._tty(), self._requested)
+        verb = await rescue.run(policy, self.machine, self._tty(), self.requested)
         return replace(ending, verb=verb or self._chosen_verb())
 
     async def _go_down(self, ending: Ending) -> Ending:
@@ -397,7 +425,7 @@ class Life:
             process=ending.process,
             phase=ending.phase,
             hint=ending.hint,
-            uptime=round(time.monotonic() - self._born, 3),
+            uptime=round(time.monotonic() - self.born, 3),
         )
 
     def _chosen_verb(self) -> PowerVerb:
@@ -427,11 +455,11 @@ class Life:
                 log.debug(f"{name}: ignored")
 
     def _request(self, verb: PowerVerb | None, why: str) -> None:
-        if self._requested.is_set():
+        if self.requested.is_set():
             return
         self._verb = verb
         self._why = why
-        self._requested.set()
+        self.requested.set()
 
     def request_power(self, verb: PowerVerb) -> None:
         """Begin to go down (``ocelotctl poweroff``); returns at once. Raises ControlError if that cannot be done here."""
@@ -444,6 +472,12 @@ class Life:
             )
         self._request(verb, f"asked to {verb.value} on the control socket")
 
+    async def replace(self, runtime: str | None, descriptor: int) -> None:
+        """Become another image of ocelot (``ocelotctl reexec``); returns only by raising ControlError."""
+        from ocelot.reexec import replace
+
+        await replace(self, runtime, descriptor)
+
     def status(self) -> Status:
         """What ``ocelotctl status`` shows."""
         return Status(
@@ -452,12 +486,12 @@ class Life:
             identity=self.who.value,
             phase=self.phase,
             pid=os.getpid(),
-            uptime=time.monotonic() - self._born,
+            uptime=time.monotonic() - self.born,
             processes=self.supervisor.statuses() if self.supervisor is not None else [],
         )
 
     def timeline(self) -> BootTimeline:
-        return self._timeline.wire if self._timeline is not None else BootTimeline(spans=[])
+        return self.boot_timeline.wire if self.boot_timeline is not None else BootTimeline(spans=[])
 
     def counters(self) -> Mapping[str, float]:
         """Counters of ocelot itself, for the metrics."""
@@ -466,19 +500,19 @@ class Life:
     # -- pieces ------------------------------------------------------------------------------------
 
     def _begin_timeline(self) -> Timeline:
-        age = time.monotonic() - self._born
-        timeline = Timeline(age=age, before=self._born if self.who is Identity.MACHINE else None)
+        age = time.monotonic() - self.born
+        timeline = Timeline(age=age, before=self.born if self.who is Identity.MACHINE else None)
         timeline.add("imports", start=0.0, end=age)
-        self._timeline = timeline
+        self.boot_timeline = timeline
         return timeline
 
     def _finish_boot(self) -> None:
         self.phase = "running"
-        if self._timeline is not None:
-            for span in self._timeline.wire.spans:
+        if self.boot_timeline is not None:
+            for span in self.boot_timeline.wire.spans:
                 if span.end is None:
-                    self._timeline.end(span)
-            self._timeline.finish()
+                    self.boot_timeline.end(span)
+            self.boot_timeline.finish()
 
     def _load(self) -> structs.Bootstrap | structs.SuperviseFile:
         path = self.file or self.cmdline.config or DEFAULT_FILE
@@ -495,13 +529,13 @@ class Life:
             )
         return loaded.config
 
-    def _open_console(self, name: str) -> None:
+    def open_console(self, name: str) -> None:
         """In a machine our descriptors become the console, elsewhere they stay; messages go there and to the kernel log."""
         opened = console.open_console(name, self.who)
         self.console, self.stdout, self.stderr = opened, opened.stdout, opened.stderr
         self.machine.runner = Programs(self.reaper, inherited=self.inherited, stdout=self.stdout, stderr=self.stderr)
         for writer in {opened.stdout, opened.stderr}:
-            self._start_side("console output", writer.run)
+            self.start_side("console output", writer.run)
         sinks = [opened.sink()]
         if self.who is Identity.MACHINE:
             if self._kernel_log is None:
@@ -523,7 +557,7 @@ class Life:
         except OSError as error:
             log.warn(f'cannot set the host name to "{self.config.hostname}": {describe(error)}')
 
-    def _start_side(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
+    def start_side(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
         """Start a task that may fail without taking the rest with it."""
 
         async def guarded() -> None:
@@ -538,8 +572,9 @@ class Life:
 
     async def _open_control(self) -> None:
         """Open the control socket. A machine goes on without it; elsewhere another ocelot behind it is an error."""
-        from supervisor.control import serve
+        from supervisor.control import Door, serve
 
+        door = self.doors.setdefault("control", Door())
         config = self.config.control
         if self.socket is not None:
             config = structs.Control(socket=self.socket, mode=config.mode, group=config.group, roles=config.roles)
@@ -547,7 +582,7 @@ class Life:
 
         async def answer(*, task_status: trio.TaskStatus[None]) -> None:
             try:
-                await serve(self, config, task_status=task_status)
+                await serve(self, config, door=door, task_status=task_status)
             except Exception as error:
                 if not opened:
                     raise
@@ -564,11 +599,11 @@ class Life:
     async def _serve_metrics(self) -> None:
         if self.config.metrics.listen is None:
             return
-        from supervisor.control import serve_metrics
+        from supervisor.control import Door, serve_metrics
 
-        await serve_metrics(self, self.config.metrics)
+        await serve_metrics(self, self.config.metrics, door=self.doors.setdefault("metrics", Door()))
 
-    async def _watch_power_button(self) -> None:
+    async def watch_power_button(self) -> None:
         from bootstrap.power_button import watch
 
         await watch(lambda: self._request(PowerVerb.POWEROFF, "the power button was pressed"))

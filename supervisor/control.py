@@ -31,12 +31,16 @@ if TYPE_CHECKING:
     from supervisor.output import OutputLine
     from supervisor.relay import Counters
     from supervisor.ring import Line
+    from supervisor.surroundings import Surroundings
 
 BACKLOG = 128
 CONNECTIONS = 64
 """At once, on one listener. Root is always let in, so that a crowd of clients cannot lock the operator out."""
 
 CONNECTIONS_PER_USER = 16
+
+_ROOM = 0.1
+"""Seconds until there may be descriptors again."""
 
 _PATH_LIMIT = 107
 """Bytes of a path in sockaddr_un (unix(7)), without the final zero."""
@@ -61,6 +65,12 @@ class Supervised(Protocol):
 
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
+
+    def config(self, name: str) -> structs.Process: ...
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What all processes share: who spawns, the environment."""
 
     @property
     def journal(self) -> Journal:
@@ -95,6 +105,9 @@ class Controlled(Protocol):
 
     def request_power(self, verb: PowerVerb) -> None:
         """Begin to go down; returns at once. Raises ControlError if that cannot be done here."""
+
+    async def replace(self, runtime: str | None, descriptor: int) -> None:
+        """Become another image of ocelot, which answers on ``descriptor``. Raises ControlError if that is not to be."""
 
     def counters(self) -> Mapping[str, float]:
         """Counters of ocelot itself by name, for the metrics: ``reaped_orphans``, ``reaped_children``."""
@@ -174,6 +187,7 @@ class Door:
 
     def __init__(self, sock: socket.socket | None = None) -> None:
         self.sock = sock
+        self.descriptor = -1  # of what listens, once it does
         self.inside = 0
         self._open = trio.Event()
         self._open.set()
@@ -188,11 +202,18 @@ class Door:
         self._open.set()
 
     async def serve(self, listener: trio.SocketListener, meet: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
-        """Call ``meet`` in a task for each client, until cancelled."""
+        """Call ``meet`` in a task for each client, until cancelled. (``trio.serve_listeners`` closes what it leaves.)"""
+
+        async def answer(stream: trio.SocketStream) -> None:
+            try:
+                await meet(stream)
+            finally:
+                await trio.aclose_forcefully(stream)
+
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.CancelScope() as self._accepting:
-                    await trio.serve_listeners(meet, [listener], handler_nursery=nursery)
+                    nursery.start_soon(answer, await _next_client(listener))
                 await self._open.wait()
 
     @contextmanager
@@ -216,6 +237,17 @@ class Door:
             yield watched
         finally:
             leave()
+
+
+async def _next_client(listener: trio.SocketListener) -> trio.SocketStream:
+    while True:
+        try:
+            return await listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                raise
+            log.debug(f"control: cannot let a client in: {describe(error)}")
+            await trio.sleep(_ROOM)
 
 
 # -- sockets
@@ -364,7 +396,8 @@ class Gate:
 
 async def _accept(door: Door, sock: socket.socket, welcome: Welcome) -> None:
     sock.setblocking(False)
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))  # takes the descriptor out of ``sock``
+    door.descriptor = listener.socket.fileno()
     gate = Gate()
 
     async def meet(stream: trio.SocketStream) -> None:

@@ -237,6 +237,12 @@ async def _power(call: Call) -> Response:
     return _json(protocol.PowerReply(verb=verb.value), 202)
 
 
+async def _reexec(call: Call) -> Response:
+    request = _decode(call.request.body, protocol.ReexecRequest)
+    await call.machine.replace(request.runtime, call.descriptor)
+    raise ControlError("cannot tell what became of it: this image is still here", kind="internal")
+
+
 # -- what happens, and what is written
 
 
@@ -297,6 +303,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "logs": _logs,
     "boot": _boot,
     "power": _power,
+    "reexec": _reexec,
     "version": _version,
     "health": _health,
     "openapi": _openapi,

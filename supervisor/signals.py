@@ -11,6 +11,7 @@ import enum
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 import trio
 
@@ -88,24 +89,41 @@ def responses(identity: Identity) -> tuple[Response, ...]:
 async def listen(
     handle: Callable[[Response], None],
     identity: Identity,
+    arrived: set[int],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call ``handle`` for each signal of the table until cancelled. Main thread only.
 
-    A SIGINT after any signal that began a shutdown comes as :attr:`Action.HURRY`.
+    ``arrived`` holds the signals that have been received and not been handled yet: an image that is replaced would take them
+    with it. A SIGINT after any signal that began a shutdown comes as :attr:`Action.HURRY`.
     """
     table = {response.number: response for response in responses(identity)}
     going_down = False
     with trio.open_signal_receiver(*table) as received:
+        for number in table:
+            _note(number, arrived)
         task_status.started()
         async for number in received:
+            arrived.discard(number)
             response = table[number]
             if going_down and number == signal.SIGINT:
                 handle(Response(number, Action.HURRY, "kills what is left"))
                 continue
             going_down = going_down or response.action is Action.SHUT_DOWN
             handle(response)
+
+
+def _note(number: int, arrived: set[int]) -> None:
+    """Put a handler before trio's, which trio itself takes away with its own at the end."""
+    deliver = signal.getsignal(number)
+    assert callable(deliver)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        arrived.add(number)
+        deliver(number, frame)
+
+    signal.signal(number, handler)
 
 
 def markdown() -> str:

@@ -64,6 +64,28 @@ def _power(options: Namespace) -> int:
     return OK
 
 
+def _add_reexec(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--runtime", metavar="DIR", help="the newer one, a folder that ocelot runtime build has made (else: the same)"
+    )
+    command.set_defaults(run=_reexec)
+
+
+def _reexec(options: Namespace) -> int:
+    import os.path
+
+    runtime = os.path.abspath(options.runtime) if options.runtime else None
+    reply = call(options.socket, "POST", "/v1/reexec", {"runtime": runtime}, timeout=180.0)
+    if options.json:
+        print_json(reply)
+    else:
+        print(
+            f"ocelot {reply['version']} (Python {reply['python']}) goes on with {reply['processes']} processes;"
+            f" nobody supervised for {reply['away'] * 1000:.0f} ms"
+        )
+    return OK
+
+
 COMMANDS: dict[str, Add] = {
     "start": _add_action,
     "stop": _add_action,
@@ -72,4 +94,5 @@ COMMANDS: dict[str, Add] = {
     "poweroff": _add_power,
     "reboot": _add_power,
     "halt": _add_power,
+    "reexec": _add_reexec,
 }

@@ -158,6 +158,15 @@ ROUTES: tuple[Route, ...] = (
         protocol.PowerReply,
         status=202,
     ),
+    Route(
+        "reexec",
+        "POST",
+        f"{API}/reexec",
+        Role.ADMIN,
+        "Replace ocelot itself by a newer one: every process, log, socket and counter stays.",
+        protocol.ReexecReply,
+        protocol.ReexecRequest,
+    ),
     Route("version", "GET", f"{API}/version", None, "Who answers here.", protocol.Version),
     Route(
         "health",

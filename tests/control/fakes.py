@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import trio
 from trio.testing import memory_stream_pair
 
+from ocelot.errors import ControlError
 from ocelot.states import Cause, PowerVerb, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, Span, Status
 from supervisor.connection import Answer, Limits, converse
@@ -151,6 +152,9 @@ class FakeMachine:
 
     def request_power(self, verb: PowerVerb) -> None:
         self.verbs.append(verb)
+
+    async def replace(self, runtime: str | None, descriptor: int) -> None:
+        raise ControlError(f"cannot replace this image: {runtime}, {descriptor}", status=409, kind="busy")
 
     def counters(self) -> Mapping[str, float]:
         return {"reaped_orphans": 4.0}
