@@ -191,6 +191,8 @@ class Supervisor:
             await self._over.wait()
             await self.stop_all(Cause.SHUTDOWN)
             nursery.cancel_scope.cancel()
+        for process in self._processes.values():
+            process.let_go()
         assert self._ending is not None
         return self._ending
 
@@ -247,6 +249,10 @@ class Supervisor:
                 relay=self._relay,
                 changed=process.readiness_changed,
             )
+        if config.sockets:
+            from supervisor.sockets import Listening
+
+            process.listening = Listening(config.sockets)
 
     def _find(self, name: str) -> Process:
         try:

@@ -24,15 +24,18 @@ from ocelot.wire.protocol import ProcessStatus
 from supervisor import restart
 from supervisor.group_stop import await_end, tell_to_stop
 from supervisor.history import History
-from supervisor.lifecycle import ALIVE, ENDED, Event, advance
+from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
-from supervisor.surroundings import Health, ProcessOutput, Surroundings, Verdict
+from supervisor.surroundings import Handing, Health, ProcessOutput, Surroundings, Verdict
 
 if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
+
+_UNSETTLED = frozenset({State.WAITING, State.STARTING, State.STOPPING})
+_DOWN = ENDED | {State.STOPPED}
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
@@ -72,6 +75,8 @@ class Process:
         self.reason = "not started yet"
         self.history = History()
         self.health: Health | None = None  # set before it runs, if anything is known of its health
+        self.listening: Handing | None = None  # likewise, if it has sockets
+        self.gate: Gate | None = None  # likewise, if it has to wait for others
         self._around = surroundings
         self._publish = publish
         self._child: Child | None = None
@@ -81,6 +86,7 @@ class Process:
         self.next_start = 0.0  # trio's clock; set when BACKOFF is entered
         self._verdict: Verdict | None = None  # of its health, while it is being stopped for that
         self._why = Cause.OPERATOR
+        self._again: Cause | None = None  # why the start to come is one more
         self._start_wanted = False
         self._stop_wanted = False
         self._grace_limit = math.inf  # seconds; a shutdown may have less time than the grace period
@@ -93,7 +99,7 @@ class Process:
     def start(self) -> None:
         """Wanted up. Ends a backoff at once; nothing changes if it runs; after a stop in progress it starts again."""
         self.goal = Goal.UP
-        if self.state not in (State.STARTING, State.RUNNING) or self._stop_wanted:
+        if self.state not in (State.STARTING, State.RUNNING, State.WAITING) or self._stop_wanted:
             self._start_wanted = True
         self._wake()
 
@@ -111,7 +117,7 @@ class Process:
         """Stopped gracefully if it runs, then started; started if it does not run."""
         self.goal = Goal.UP
         self._why = cause
-        self._start_wanted = True
+        self._start_wanted = self.state is not State.WAITING or self._stop_wanted
         self._grace_limit = math.inf
         if self.state in (State.STARTING, State.RUNNING):
             self._stop_wanted = True
@@ -127,6 +133,19 @@ class Process:
         if self._child is not None:
             self._child.signal(number)
 
+    def look_again(self) -> None:
+        """What it waits for may have changed."""
+        if self.state is State.WAITING:
+            self._wake()
+
+    def retire(self) -> None:
+        """Wanted down, but not yet: it runs on until :meth:`stop`, and is not started again whatever happens."""
+        self.goal = Goal.DOWN
+        self._start_wanted = False
+        if self.state is State.WAITING or self.state is State.BACKOFF:
+            self._stop_wanted = True
+        self._wake()
+
     async def accepted(self) -> None:
         """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
         while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):
@@ -134,12 +153,12 @@ class Process:
 
     async def settled(self) -> None:
         """Wait until it neither starts nor stops nor is about to."""
-        while self._stop_wanted or self._start_wanted or self.state in (State.STARTING, State.STOPPING):
+        while self._stop_wanted or self._start_wanted or self.state in _UNSETTLED:
             await self._watchers.park()
 
     async def down(self) -> None:
         """Wait until no process exists and none is about to."""
-        while self._stop_wanted or self._start_wanted or self.state in ALIVE or self.state is State.BACKOFF:
+        while self._stop_wanted or self._start_wanted or self.state not in _DOWN:
             await self._watchers.park()
 
     @property
@@ -167,6 +186,12 @@ class Process:
         from supervisor.process_status import status_of
 
         return status_of(self)
+
+    def let_go(self) -> None:
+        """It is down and no longer supervised: close what was kept for its next start."""
+        for each in (self.health, self.listening):
+            if each is not None:
+                each.close()
 
     # -- across images
 
@@ -240,19 +265,38 @@ class Process:
         while not self._start_wanted:
             await self._woken()
         self.reason = "to be started"
-        return Event.START
+        return self._go()
 
-    async def _wait_for_others(self) -> Event:
-        """WAITING: until what it depends on lets it start, or it is not wanted any more."""
-        while not self._start_wanted:
-            if self._stop_wanted:
-                return Event.STOP
+    def _go(self) -> Event:
+        """It is to start now: unless something holds it back."""
+        self._start_wanted = False
+        hold = self.gate.look() if self.gate is not None else None
+        if hold is None:
+            return Event.START
+        self.reason = hold.reason
+        return Event.HOLD
+
+    async def _wait(self) -> Event:
+        """WAITING: until nothing holds it back any more, or never will let it go, or it is not wanted."""
+        while not self._stop_wanted:
+            hold = self.gate.look() if self.gate is not None else None
+            if hold is None:
+                self.reason = "to be started"
+                return Event.START
+            self.reason = hold.reason
+            if hold.for_good:
+                self.history.never_ran(Cause.DEPENDENCY, hold.reason, 1)
+                return Event.GIVE_UP
             await self._woken()
-        return Event.START
+        self.reason = f"stopped ({self._why.value})"
+        return Event.STOP
 
     async def _start(self) -> Event:
         """STARTING: the spawn, and the wait for readiness where there is a way to tell."""
         self._start_wanted = False
+        if self._again is not None:
+            self.history.restarted(self._again)
+            self._again = None
         child = self._child  # there is one already if the image before this one has spawned it
         if child is None:
             try:
@@ -261,6 +305,7 @@ class Process:
                     self._around,
                     self.output,
                     self.health,
+                    listening=self.listening,
                     on_exit=self._wake,
                     stopped=self._told_to_stop,
                 )
@@ -325,23 +370,23 @@ class Process:
         self.reason = f"stopped ({self._why.value}): {child.status}"
         self.history.in_a_row = 0
         if self._start_wanted:
-            self.history.restarted(self._why)
+            self._again = self._why
         return Event.GONE
 
     async def _back_off(self) -> Event:
         # With no delay at all this is a loop without any waiting: let the others run
         await trio.lowlevel.checkpoint()
         while trio.current_time() < self.next_start and not self._start_wanted:
-            if self._stop_wanted:
+            if self._stop_wanted or self.goal is Goal.DOWN:
                 self.reason = f"stopped ({self._why.value})"
                 return Event.STOP
             await self._woken(self.next_start)
-        if self._stop_wanted:
+        if self._stop_wanted or self.goal is Goal.DOWN:
             return Event.STOP
         if self.history.last_end is not None:
-            self.history.restarted(self.history.last_end.cause)
+            self._again = self.history.last_end.cause
         self.reason = "to be started again"
-        return Event.START
+        return self._go()
 
     def _tell_to_stop(self, child: Child) -> float:
         self._told = trio.current_time()
@@ -445,7 +490,7 @@ class Process:
 
 _ACTIVITIES: Mapping[State, Callable[[Process], Awaitable[Event]]] = {
     State.STOPPED: Process._rest,
-    State.WAITING: Process._wait_for_others,
+    State.WAITING: Process._wait,
     State.STARTING: Process._start,
     State.RUNNING: Process._run,
     State.STOPPING: Process._stop,

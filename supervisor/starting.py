@@ -12,7 +12,7 @@ from supervisor import launch
 from supervisor.environment_file import read_environment_file
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
-from supervisor.surroundings import Ends, Handles, Health, ProcessOutput, Surroundings
+from supervisor.surroundings import Ends, Handing, Handles, Health, ProcessOutput, Surroundings
 
 OPEN_TIMEOUT = 30.0
 """Seconds for a network file system to open a program."""
@@ -24,6 +24,7 @@ async def start_child(
     output: ProcessOutput,
     health: Health | None,
     *,
+    listening: Handing | None = None,
     on_exit: Callable[[], None],
     stopped: Callable[[], Awaitable[None]],
 ) -> Child | None:
@@ -32,7 +33,7 @@ async def start_child(
     from_file = {} if path is None else await read_environment_file(path)
     opened: list[Ends | Handles] = []
     try:
-        spec = _specification(config, around, output, health, from_file, opened)
+        spec = _specification(config, around, output, (health, listening), from_file, opened)
         if not around.slow(spec):
             return around.spawner.spawn(spec, on_exit=on_exit)
         child = None
@@ -55,18 +56,20 @@ def _specification(
     config: structs.Process,
     around: Surroundings,
     output: ProcessOutput,
-    health: Health | None,
+    handing: tuple[Handing | None, Handing | None],
     from_file: Mapping[str, str],
     opened: list[Ends | Handles],
 ) -> SpawnSpec:
     """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
     environment = launch.environment(config, around.inherited, around.environment, from_file)
     handles: list[Handles] = []
-    step = "health"
+    step = ""
     try:
-        if health is not None:
-            handles.append(health.handles())
-            opened += handles
+        for name, each in zip(("health", "sockets"), handing, strict=True):
+            if each is not None:
+                step = name
+                handles.append(each.handles())
+                opened.append(handles[-1])
         step = "log"
         ends = output.open()
     except (OSError, OcelotError) as error:

@@ -54,6 +54,20 @@ class Verdict(NamedTuple):
     reason: str
 
 
+class Hold(NamedTuple):
+    """What holds a process back from its start, in words. ``for_good``: it never will start unless somebody acts."""
+
+    reason: str
+    for_good: bool = False
+
+
+class Gate(Protocol):
+    """What a process has to wait for before each start; ``supervisor.dependencies.Gate`` is one."""
+
+    def look(self) -> Hold | None:
+        """What holds it back now; None: it may start."""
+
+
 class Handles(Protocol):
     """What one start of a process gets for its health: variables, and descriptors by their number in the child."""
 
@@ -62,6 +76,16 @@ class Handles(Protocol):
     @property
     def descriptors(self) -> Mapping[int, int]: ...
     def close(self) -> None: ...
+
+
+class Handing(Protocol):
+    """What has something to hand to each start of a process; ``supervisor.sockets.Listening`` is one."""
+
+    def handles(self) -> Handles:
+        """For the next start. Raises OSError and OcelotError."""
+
+    def close(self) -> None:
+        """The process is no longer supervised."""
 
 
 class Health(Protocol):
@@ -82,6 +106,9 @@ class Health(Protocol):
 
     def status(self) -> Any:
         """What is known, as the status of the process shows it."""
+
+    def close(self) -> None:
+        """The process is no longer supervised."""
 
 
 @dataclass(frozen=True, slots=True)
