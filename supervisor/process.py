@@ -27,7 +27,7 @@ from supervisor.history import History
 from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
-from supervisor.surroundings import Handing, Health, ProcessOutput, Surroundings, Verdict
+from supervisor.surroundings import Gate, Handing, Health, ProcessOutput, Surroundings, Verdict
 
 if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
