@@ -11,13 +11,14 @@ import gc
 import os
 import sys
 import time
-from typing import NoReturn
 
 BORN = time.monotonic()
 """When our first instructions ran, in seconds of the kernel's clock: what is imported later costs time after it."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from ocelot.pid1 import Ending
 
 
@@ -91,6 +92,9 @@ class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be 
 
     def __enter__(self) -> None:
         gc.disable()
+        from ocelot import bundle
+
+        bundle.use()
 
     def __exit__(self, *_: object) -> None:
         gc.freeze()

@@ -23,9 +23,9 @@ import msgspec
 import trio
 
 from bootstrap import cmdline, console, handoff, host, kernel_filesystems, modules, phases, rescue, shutdown
-from bootstrap.steps import Machine
+from bootstrap.steps import RUNTIME, Machine
 from bootstrap.timeline import Timeline
-from ocelot import __version__, log
+from ocelot import __version__, bundle, log
 from ocelot.config import structs
 from ocelot.config.loading import Kind, Loaded, load_file
 from ocelot.errors import BootError, ControlError, OcelotError, describe
@@ -508,6 +508,7 @@ class Life:
 
     def _finish_boot(self) -> None:
         self.phase = "running"
+        bundle.leave(remove=self.who is Identity.MACHINE and _lies_in_memory(RUNTIME))
         if self.boot_timeline is not None:
             for span in self.boot_timeline.wire.spans:
                 if span.end is None:
@@ -641,6 +642,13 @@ def _phase_of_errors(phase: str) -> Iterator[None]:
         raise
     except OcelotError as error:
         raise BootError(error.message, hint=error.hint, phase=phase) from error
+
+
+def _lies_in_memory(path: str) -> bool:
+    try:
+        return syscalls.fs_type(path) in (syscalls.RAMFS_MAGIC, syscalls.TMPFS_MAGIC)
+    except OSError:
+        return False
 
 
 def _count(loaded: Loaded) -> str:

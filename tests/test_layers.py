@@ -20,6 +20,7 @@ FLOORS = {
     "ocelot.errors": WORDS,
     "ocelot.log": WORDS,
     "ocelot.bundle": WORDS,
+    "ocelot.bundle": WORDS,
     "bootstrap": WINGS,
     "supervisor": WINGS,
     "ocelot.client": WINGS,

@@ -96,15 +96,22 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
         os.makedirs(runtime.library(own))
         os.makedirs(os.path.join(own, "bin"))
         runtime.own_layer(own, runtime.PREFIX)
+        runtime.add_bundle(own, (own, layer), runtime.PREFIX)
         base = list(_runtime_entries(layer))
-        rest = [*_runtime_entries(own), *_skeleton()]
+        code = list(_runtime_entries(own))
+        rest = list(_skeleton())
         marker = _marker(modules, recipe)
         rest += [cpio.file(CONFIG, text), cpio.file(MARKER, f"{json.dumps(marker, indent=1)}\n".encode())]
         kernel = list(_module_entries(modules, config))
         included = list(_includes(recipe.includes))
         extra = [*included, *_programs(config, included)]
-        size = _write(recipe, [base, [*rest, *kernel, *extra]], cache, say)
-    parts = {"runtime": _total(base), "ocelot": _total(rest), "modules": _total(kernel), "programs": _total(extra)}
+        size = _write(recipe, [base, code, [*rest, *kernel, *extra]], cache, say)
+    parts = {
+        "runtime": _total(base),
+        "ocelot": _total(code) + _total(rest),
+        "modules": _total(kernel),
+        "programs": _total(extra),
+    }
     return Image(recipe.output, size, parts, tuple(modules.notes), marker)
 
 

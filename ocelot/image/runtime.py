@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import ocelot
+from ocelot import bundle
 from ocelot.errors import OcelotError
 from ocelot.image import elf
 from ocelot.image.closure import Module, closure, imports_of, submodules
@@ -113,6 +114,7 @@ def build_runtime(
         layer = base_layer(prefix, cache or scratch, say)
         _copy(layer, destination)
     own_layer(destination, prefix)
+    add_bundle(destination, (destination,), prefix)
     _settle(destination)
     modules = sum(name.endswith((".pyc", ".so")) for _, _, names in os.walk(library(destination)) for name in names)
     return Runtime(
@@ -265,6 +267,21 @@ def own_layer(folder: str, prefix: str) -> None:
         path = os.path.join(folder, "bin", name)
         with open(path, "w") as file:
             file.write(f"{shebang(prefix)}import sys\nfrom ocelot.{door} import main\nsys.exit(main())\n")
+
+
+def add_bundle(folder: str, layers: Sequence[str], prefix: str) -> None:
+    """Add to the runtime at ``folder`` the file from which a boot imports (``ocelot.bundle``)."""
+    program = os.path.join(os.path.dirname(__file__), "rehearsal.py")
+    output = os.path.join(folder, "lib", bundle.NAME)
+    result = subprocess.run(
+        [sys.executable, "-ISB", program, output, library(prefix), *map(library, layers)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C"},
+    )
+    if result.returncode:
+        raise OcelotError(f"cannot rehearse the imports of a boot: {result.stderr.strip()}")
 
 
 def shebang(prefix: str) -> str:
