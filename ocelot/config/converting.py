@@ -265,7 +265,8 @@ def _list(kind: Any) -> Convert:
         if not isinstance(node, Sequence):
             hint = "start each item with a dash"
             if isinstance(node, Scalar) and node.text and kind is structs.Text:
-                hint = f"write [{quoted(node.text)}]"
+                words = node.text.split() if path[-1] == "command" else [node.text]
+                hint = f"write [{', '.join(map(quoted, words))}]"
             findings.error(path, node, f"must be a list, not {describe(node)}", hint)
             return INVALID
         items: list[Any] = []

@@ -149,7 +149,8 @@ def _notify(notify: structs.Notify, sockets: int, path: Path, places: Places) ->
         return
     if notify.type is None and notify.fd is None:
         places.error(path, '"type" is missing', "write systemd, or {fd: 3}")
-    elif notify.kind == "fd" and notify.fd is None:
+        return
+    if notify.kind == "fd" and notify.fd is None:
         places.error(path, '"fd" is missing', "write {fd: 3}")
     elif notify.fd is not None and notify.kind != "fd":
         places.error(here, f"has no meaning with type {notify.kind}", "write {fd: 3} alone, or remove it")
