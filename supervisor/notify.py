@@ -127,11 +127,11 @@ class Notifications:
 
     def begin(self, leader: int) -> None:
         """The process has started with the pid ``leader``: listen to it."""
-        assert self._socket is not None
         self._leader = leader
         self._life = object()
         self.pinged = trio.current_time()
-        self._relay.add(self._socket.fileno(), self._readable)
+        if self._socket is not None:
+            self._relay.add(self._socket.fileno(), self._readable)
 
     def close(self) -> None:
         """It is no longer supervised."""
@@ -243,7 +243,7 @@ class Notifications:
             elif flags & socket.MSG_TRUNC:
                 self._once("size", f"a message of more than {MESSAGE_MAX} bytes is ignored")
             else:
-                self._take(parse(data), bool(descriptors))
+                self.take(parse(data), descriptors=bool(descriptors))
         finally:
             # For BARRIER=1 this is the answer: everything before it has been read, sd_notify_barrier(3)
             for fd in descriptors:
@@ -258,7 +258,8 @@ class Notifications:
 
     # -- what it says
 
-    def _take(self, message: Mapping[str, str], descriptors: bool) -> None:
+    def take(self, message: Mapping[str, str], *, descriptors: bool = False) -> None:
+        """A message from somebody who may speak for it. ``descriptors``: whether some came along."""
         for key, value in message.items():
             deed = _DEEDS.get(key)
             if deed is not None:
