@@ -141,7 +141,7 @@ def _io_max(limit: structs.IoMax, path: Path, places: Places) -> None:
 def check_machine(resources: structs.Resources, path: Path, places: Places) -> None:
     """Whether this machine could enforce ``resources``; a warning, since the file may be meant for another one."""
     try:
-        with open("/sys/fs/cgroup/cgroup.controllers", encoding="ascii") as file:
+        with open("/sys/fs/cgroup/cgroup.controllers", encoding="utf-8") as file:
             controllers = file.read().split()
     except OSError:
         message = "this machine has no cgroup v2 at /sys/fs/cgroup: the process would not start here"

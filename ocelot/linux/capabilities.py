@@ -58,7 +58,7 @@ def number(name: str) -> int | None:
 def last() -> int:
     """The highest number that the running kernel knows."""
     try:
-        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
             return int(file.read())
     except OSError:
         return len(NAMES) - 1
