@@ -64,6 +64,8 @@ _COMMANDS = {
     "logs": ("logs", "show what processes wrote"),
     "events": ("events", "show what happened to processes"),
     "wait": ("events", "wait until processes are ready, or have ended"),
+    "exec": ("sessions", "run a command beside a process, as the process would run"),
+    "shell": ("sessions", "open a shell, beside a process or on the machine"),
     "boot": ("pictures", "show how the boot went, step by step"),
     "poweroff": ("acting", "stop everything in order and power the machine off"),
     "reboot": ("acting", "stop everything in order and reboot the machine"),
@@ -100,6 +102,10 @@ def _group(name: str) -> Mapping[str, Add]:
             from ocelot.verbs import top
 
             return top.COMMANDS
+        case "sessions":
+            from ocelot.verbs import sessions
+
+            return sessions.COMMANDS
         case "pictures":
             from ocelot.verbs import pictures
 

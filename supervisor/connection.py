@@ -16,6 +16,7 @@ from http import HTTPStatus
 import h11
 import msgspec
 import trio
+from h11._state import MIGHT_SWITCH_PROTOCOL  # documented, but not exported
 
 from ocelot import __version__, log
 from ocelot.errors import ControlError, describe
@@ -49,14 +50,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """``body`` is sent whole with its length, or, when it is an iterator, piece by piece as it comes."""
+    """``body`` is sent whole with its length, or, when it is an iterator, piece by piece as it comes.
+
+    ``takeover``: with status 101, who goes on with the connection, which is closed afterwards.
+    """
 
     body: bytes | AsyncGenerator[bytes, None] = b""
     status: int = 200
     media: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    takeover: Takeover | None = None
 
 
+Takeover = Callable[[trio.abc.HalfCloseableStream], Awaitable[None]]
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -104,6 +110,8 @@ class _Conversation:
             response = await self._respond(request)
         except ControlError as error:
             response = problem(error, connection="close")
+        if response.takeover is not None:
+            return await self._hand_over(response, response.takeover)
         await self._send(response, bodiless)
         return bool(self.http.our_state is h11.DONE and self.http.their_state is h11.DONE)
 
@@ -178,6 +186,22 @@ class _Conversation:
             )
 
     # -- sending
+
+    async def _hand_over(self, response: Response, takeover: Takeover) -> bool:
+        """Leave HTTP, if the client has asked for that; what goes on over the connection is none of our business."""
+        if self.http.their_state is not MIGHT_SWITCH_PROTOCOL:
+            error = ControlError(
+                "cannot answer this over plain HTTP",
+                hint="send the headers Connection: Upgrade and Upgrade: ocelot-session",
+                status=426,
+                kind="upgrade-required",
+            )
+            await self._send(problem(error, upgrade="ocelot-session"), bodiless=False)
+            return bool(self.http.our_state is h11.DONE and self.http.their_state is h11.DONE)
+        headers = [("connection", "upgrade"), *response.headers.items()]
+        await self._transmit(h11.InformationalResponse(status_code=101, headers=headers, reason=_REASONS[101]))
+        await takeover(self.stream)
+        return False
 
     async def _send(self, response: Response, bodiless: bool) -> None:
         body = response.body

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from supervisor.control import Controlled, Supervised
 from supervisor.permissions import require
 from supervisor.waiting import wait_for
 
-Asked = TypeVar("Asked", protocol.ActionRequest, protocol.WaitRequest)
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,19 @@ async def _wait(call: Call) -> Response:
     return _json(await wait_for(supervisor, names, request))
 
 
+async def _exec(call: Call) -> Response:
+    from supervisor.sessions import PROTOCOL, attend
+
+    supervisor = _supervisor(call)
+    name = call.path.get("name")
+    if name is not None and name not in supervisor.names:
+        raise unknown(name, supervisor.names)
+    request = _decode(call.request.body, protocol.SessionRequest)
+    log.debug(f"control: exec {name or ''} {' '.join(request.argv)}")
+    takeover = partial(attend, supervisor=supervisor, name=name, request=request)
+    return Response(status=101, headers={"upgrade": PROTOCOL}, takeover=takeover)
+
+
 async def _power(call: Call) -> Response:
     try:
         verb = PowerVerb(call.path["verb"])
@@ -299,6 +313,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal")},
     **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal")},
     **dict.fromkeys(("wait", "waitOne"), _wait),
+    **dict.fromkeys(("exec", "execOne"), _exec),
     "events": _events,
     "logs": _logs,
     "boot": _boot,

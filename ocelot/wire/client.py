@@ -69,9 +69,15 @@ class Client:
     ) -> None:
         self._socket.close()
 
-    def request(self, method: str, target: str, body: bytes = b"", accept: str = "application/json") -> Reply:
-        """Send one request and read the head of its answer. Raises ControlError."""
-        head = f"{method} {target} HTTP/1.1\r\nHost: ocelot\r\nAccept: {accept}\r\nConnection: close\r\n"
+    def request(
+        self, method: str, target: str, body: bytes = b"", accept: str = "application/json", *, upgrade: str = ""
+    ) -> Reply:
+        """Send one request and read the head of its answer. Raises ControlError.
+
+        ``upgrade``: ask to leave HTTP for that protocol; after status 101 go on with :attr:`socket` and :meth:`line`.
+        """
+        connection = f"Upgrade\r\nUpgrade: {upgrade}" if upgrade else "close"
+        head = f"{method} {target} HTTP/1.1\r\nHost: ocelot\r\nAccept: {accept}\r\nConnection: {connection}\r\n"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         try:
@@ -89,6 +95,20 @@ class Client:
         if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
             raise self._garbage()
         return Reply(int(parts[1]), headers, self._body(headers))
+
+    @property
+    def socket(self) -> _socket.socket:
+        """The connection itself, for a protocol other than HTTP."""
+        return self._socket
+
+    @property
+    def pending(self) -> bool:
+        """Whether :meth:`line` would return without waiting, whatever poll(2) says of the socket."""
+        return b"\n" in self._buffer
+
+    def line(self) -> bytes:
+        """The next line after an upgrade, without its newline. Raises ControlError when the connection ends before it."""
+        return self._until(b"\n")
 
     def _body(self, headers: dict[str, str]) -> Iterator[bytes]:
         if headers.get("transfer-encoding", "").lower() == "chunked":
