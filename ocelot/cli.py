@@ -236,6 +236,24 @@ def _add_small(commands: Commands) -> None:
     zombie.add_argument("--orphans", action="store_true", help="let PID 1 inherit them, and exit")
     finder = _command(commands, "zombie-finder", _zombie_finder, "list zombie processes with their parents")
     finder.add_argument("--json", action="store_true", help="print JSON")
+    convert = _command(
+        commands,
+        "convert",
+        _convert,
+        "turn files of supervisord, systemd, foreman or compose into a file for ocelot supervise",
+        epilog="Examples: ocelot convert /etc/supervisor/supervisord.conf -o supervise.yaml\n"
+        "          ocelot convert nginx.service redis.service > supervise.yaml\n"
+        "What has no counterpart becomes a comment in the result.",
+    )
+    convert.add_argument("files", nargs="+", metavar="FILE", help="the file; for systemd several, or folders of units")
+    convert.add_argument(
+        "--from",
+        dest="format",
+        choices=["supervisord", "systemd", "procfile", "compose"],
+        help="what it is (found out from its name and content)",
+    )
+    convert.add_argument("-o", "--output", metavar="FILE", help="write there instead of on standard output")
+    convert.add_argument("--strict", action="store_true", help="exit with 1 if anything was lost")
     monitoring = _command(
         commands,
         "monitoring",
@@ -392,6 +410,12 @@ def _zombie_finder(options: argparse.Namespace) -> int:
 def _version(_options: argparse.Namespace) -> int:
     print(f"ocelot {__version__} (Python {sys.version.split()[0]})")
     return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from ocelot.convert.command import run
+
+    return run(options)
 
 
 def _monitoring(options: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""Files of other supervisors as files of ``ocelot supervise``. For a desk: images leave it out."""

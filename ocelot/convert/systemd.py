@@ -1,0 +1,592 @@
+"""systemd units: services with their sockets and timers (systemd.service(5), .exec(5), .kill(5), .resource-control(5))."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ocelot.convert import calendar_times, words
+from ocelot.convert.draft import Draft, Entry, seconds
+from ocelot.convert.units import Section, Unit, expand, load, split
+from ocelot.errors import OcelotError
+
+_SUFFIXES = (".service", ".socket", ".timer")
+
+_SILENT = {
+    "Unit": {
+        "Description",
+        "Documentation",
+        "SourcePath",
+        "DefaultDependencies",
+        "IgnoreOnIsolate",
+        "StopWhenUnneeded",
+    },
+    "Install": {"WantedBy", "RequiredBy", "Also", "Alias", "DefaultInstance", "UpheldBy"},
+    "Service": {"Type", "ExecStart", "GuessMainPID", "KillMode", "NotifyAccess", "SyslogIdentifier"},
+}
+_SANDBOX = re.compile(
+    r"(Protect|Private|NoExec|Exec(?=Paths)|Restrict|SystemCall|ReadOnly|ReadWrite|Inaccessible|Bind|Temporary|Lock|MemoryDeny|RemoveIPC|Dynamic|"
+    r"Root|Mount|Device|IPAddress|Proc|Keyring|Secure|Load|SetCredential|AppArmor|SELinux|Smack|Network|Pass|NUMA|CPUAff|CPUSched|Delegate|Slice)"
+)
+
+
+def read(paths: Sequence[str]) -> Draft:
+    """Unit files, or folders of them. What belongs together (a socket, a timer) is put together. Raises OcelotError."""
+    units = {unit.name: unit for unit in map(load, _files(paths))}
+    if not units:
+        raise OcelotError("cannot convert: no unit file was found", hint="name .service, .socket and .timer files")
+    draft = Draft(", ".join(sorted(units)) if len(units) < 6 else f"{len(units)} unit files")
+    names = {unit.name for unit in units.values()}
+    for unit in units.values():
+        if unit.name.endswith(".service"):
+            draft.entries.append(_service(unit, names))
+    for unit in units.values():
+        if unit.name.endswith(".socket"):
+            _socket(unit, draft)
+        elif unit.name.endswith(".timer"):
+            _timer(unit, draft)
+    _order(draft, units)
+    return draft
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    found = []
+    for path in paths:
+        if os.path.isdir(path):
+            inside = sorted(os.path.join(path, name) for name in os.listdir(path) if name.endswith(_SUFFIXES))
+            found += [each for each in inside if os.path.isfile(each)]  # not the masked ones
+        else:
+            found.append(path)
+    return found
+
+
+def _service(unit: Unit, names: set[str]) -> Entry:
+    entry = Entry(unit.stem, about=expand(unit.last("Unit", "Description"), unit))
+    service = unit.sections.get("Service", {})
+    kind = unit.last("Service", "Type", "simple").lower()
+    _command(unit, entry, kind)
+    if unit.stem.endswith("@"):
+        entry.withheld = entry.withheld or "it is a template: link or copy it to NAME@INSTANCE.service first"
+    _kind(unit, entry, kind)
+    sandbox = {key: values for key, values in service.items() if values and key not in _KEYS and _SANDBOX.match(key)}
+    if sandbox:
+        settings = ", ".join(f"{key}={value}" for key, values in sandbox.items() for value in values)
+        entry.lose(
+            settings, "there is no sandbox of mounts, namespaces and system calls; see capabilities and noNewPrivileges"
+        )
+    for key, values in service.items():
+        if not values or key in _SILENT["Service"] or key in sandbox:
+            continue
+        convert = _KEYS.get(key)
+        if convert is not None:
+            convert([expand(value, unit) for value in values], entry)
+        else:
+            _lose(key, values, entry)
+    _restarts(unit, entry)
+    _stopping(unit, entry)
+    for section in ("Unit", "Install"):
+        for key, values in unit.sections.get(section, {}).items():
+            if key not in _SILENT[section] | _ORDERING | {
+                "StartLimitBurst",
+                "StartLimitIntervalSec",
+                "StartLimitInterval",
+            }:
+                _lose(key, values, entry)
+    return entry
+
+
+def _lose(key: str, values: Sequence[str], entry: Entry) -> None:
+    why = "there is no counterpart"
+    if key.startswith(("Condition", "Assert")):
+        why = "nothing is started on a condition"
+    for value in values:
+        entry.lose(f"{key}={value}", why)
+
+
+# -- commands
+
+
+def _command(unit: Unit, entry: Entry, kind: str) -> None:
+    commands = [_executable(line, unit, entry) for line in unit.all("Service", "ExecStart")]
+    if not commands:
+        entry.keys["program"] = "/bin/true"
+        entry.withheld = "it has no ExecStart"
+    elif len(commands) == 1:
+        entry.keys |= _run(commands[0])
+    else:
+        entry.keys |= words.shell(" && ".join(map(_shell_words, commands)))
+
+
+def _executable(line: str, unit: Unit, entry: Entry) -> list[str]:
+    """The words of a command line, without systemd's prefixes."""
+    prefixes = re.match(r"[-@:+!|]*", line)
+    assert prefixes is not None
+    found = split(expand(line[prefixes.end() :].strip(), unit))
+    marks = prefixes.group()
+    if "@" in marks and len(found) > 1:
+        entry.lose(f"@ before {found[0]}", f"its name (argv[0]) is the program's, not {found[1]}")
+        del found[1]
+    for mark in "+!":
+        if mark in marks:
+            entry.lose(f"{mark} before {found[0]}", "it runs as the user of the process")
+    if not found:
+        raise OcelotError(f"cannot convert {unit.name}: an empty command line")
+    return found
+
+
+def _run(found: Sequence[str]) -> dict[str, object]:
+    """Directly, or through a shell when a variable is to be put in."""
+    if any(re.search(r"\$(?!\$)", word) for word in found):
+        return words.shell("exec " + _shell_words(found))
+    return words.program([word.replace("$$", "$") for word in found])
+
+
+def _shell_words(found: Sequence[str]) -> str:
+    """``$A`` alone is split into words, ``${A}`` is one word, as systemd has it."""
+
+    def one(word: str) -> str:
+        if re.fullmatch(r"\$\w+", word):
+            return word
+        parts = re.split(r"(\$\{\w+\})", word)
+        if len(parts) == 1:
+            return shlex.quote(word.replace("$$", "$"))
+        return "".join(f'"{part}"' if part.startswith("${") else shlex.quote(part) for part in parts if part)
+
+    return " ".join(map(one, found))
+
+
+def _kind(unit: Unit, entry: Entry, kind: str) -> None:
+    if kind == "oneshot":
+        entry.keys["type"] = "oneshot"
+    elif kind.startswith("notify"):
+        entry.keys["notify"] = "systemd"
+    elif kind == "forking":
+        _stay_in_front(entry)
+    elif kind == "dbus":
+        entry.lose("Type=dbus", "its name on the bus is not waited for")
+
+
+def _stay_in_front(entry: Entry) -> None:
+    """A program that puts itself into the background looks as if it had ended."""
+    arguments = entry.keys.get("arguments", [])
+    if any("daemon on;" in word for word in arguments):
+        entry.keys["arguments"] = [word.replace("daemon on;", "daemon off;") for word in arguments]
+        entry.lose("daemon on", "daemon off takes its place: it must stay in the foreground")
+    else:
+        entry.withheld = (
+            "it puts itself into the background (Type=forking): find its option to stay in the foreground "
+            "(-f, -F, --foreground, --nodaemon), then take the comment signs away"
+        )
+
+
+# -- keys
+
+
+def _text(ours: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        entry.keys[ours] = values[-1]
+
+    return convert
+
+
+def _number(ours: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        if re.fullmatch(r"-?\d+", values[-1]):
+            entry.keys[ours] = int(values[-1])
+        else:
+            entry.lose(f"{ours}: {values[-1]}", "it is no number")
+
+    return convert
+
+
+def _lost(why: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        key = next(key for key, found in _KEYS.items() if found is convert)
+        for value in values:
+            entry.lose(f"{key}={value}", why)
+
+    return convert
+
+
+def _quiet(values: list[str], entry: Entry) -> None:
+    """Handled elsewhere."""
+
+
+def _directory(values: list[str], entry: Entry) -> None:
+    path = values[-1].removeprefix("-")
+    if path == "~":
+        entry.lose("WorkingDirectory=~", "write the home directory of its user")
+    else:
+        entry.keys["workingDirectory"] = path
+
+
+def _environment(values: list[str], entry: Entry) -> None:
+    found = {}
+    for value in values:
+        for word in split(value):
+            name, _, text = word.partition("=")
+            found[name] = text
+    entry.keys["environmentVariables"] = found
+
+
+def _environment_file(values: list[str], entry: Entry) -> None:
+    entry.keys["environmentFile"] = values[-1].removeprefix("-")
+    if values[-1].startswith("-"):
+        entry.lose(f"EnvironmentFile={values[-1]}", "the file must exist, or leave the key out")
+    for value in values[:-1]:
+        entry.lose(f"EnvironmentFile={value}", "one file only: the last wins; put them together")
+
+
+def _commands(ours: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        entry.keys[ours] = []
+        for value in values:
+            bare = re.sub(r"^[-@:+!|]*", "", value)
+            found = words.shell("exec " + _shell_words(split(bare))) if "$" in bare else words.program(split(bare))
+            if value.startswith("-"):
+                found = words.shell(f"{_shell_words(split(bare))} || true")
+            entry.keys[ours].append({"command": found.pop("program"), **found})
+
+    return convert
+
+
+def _reload(values: list[str], entry: Entry) -> None:
+    match = re.fullmatch(r"-?/(?:usr/)?bin/kill\s+(?:-s\s+|-)(?:SIG)?(\w+)\s+\$\{?MAINPID\}?", values[-1])
+    if match is not None and len(values) == 1:
+        entry.keys["reloadSignal"] = int(match[1]) if match[1].isdigit() else f"SIG{match[1]}"
+        return
+    for value in values:
+        entry.lose(f"ExecReload={value}", "a reload is a signal: see reloadSignal")
+
+
+def _stream(stream: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        kind, _, path = values[-1].partition(":")
+        if kind in ("journal", "inherit", "syslog+console", "journal+console"):
+            return  # ocelot keeps the last lines, and writes them to its own output
+        if kind in ("null", "syslog", "kmsg"):
+            destination = {"type": kind}
+        elif kind in ("file", "append", "truncate"):
+            destination = {"type": "file", "path": path}
+        else:
+            entry.lose(f"Standard{stream.title()}={values[-1]}", "there is no counterpart")
+            return
+        entry.keys.setdefault("log", {})["stdout" if stream == "output" else "stderr"] = {"destination": destination}
+
+    return convert
+
+
+def _stdin(values: list[str], entry: Entry) -> None:
+    if values[-1].startswith("tty"):
+        entry.keys["stdin"] = "tty"
+    elif values[-1] != "null":
+        entry.lose(f"StandardInput={values[-1]}", "it is empty, or the console")
+
+
+def _limit(name: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        soft, _, hard = values[-1].partition(":")
+        pair = [_limit_value(text) for text in (soft, hard) if text]
+        found = pair[0] if len(pair) == 1 else {"soft": pair[0], "hard": pair[1]}
+        entry.keys.setdefault("limits", {})[name] = found
+
+    return convert
+
+
+def _limit_value(text: str) -> Any:
+    if text == "infinity":
+        return "unlimited"
+    size = words.size(text)
+    return int(text) if text.isdigit() else size if size else text
+
+
+def _resource(ours: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        text = values[-1]
+        value: Any = words.size(text) if ours.startswith("memory") else text
+        if text == "infinity":
+            return
+        if ours == "pidsMax":
+            value = int(text) if text.isdigit() else None
+        if value is None or (text.endswith("%") and ours != "cpuMax"):
+            entry.lose(f"{ours}: {text}", "a share of the machine must be written as a number")
+        else:
+            entry.keys.setdefault("resources", {})[ours] = value
+
+    return convert
+
+
+def _folder(root: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        for name in " ".join(values).split():
+            entry.lose(
+                f"a folder {root}/{name} of its user", "make it under tmpfiles in a bootstrap file, or in the image"
+            )
+
+    return convert
+
+
+def _ioclass(values: list[str], entry: Entry) -> None:
+    known = {"1": "realtime", "realtime": "realtime", "2": "best-effort", "best-effort": "best-effort", "3": "idle", "idle": "idle"}  # fmt: skip
+    if values[-1] in known:
+        entry.keys.setdefault("ioprio", {})["class"] = known[values[-1]]
+
+
+def _iolevel(values: list[str], entry: Entry) -> None:
+    entry.keys.setdefault("ioprio", {"class": "best-effort"})["level"] = int(values[-1])
+
+
+def _capabilities(ours: str) -> Callable[[list[str], Entry], None]:
+    def convert(values: list[str], entry: Entry) -> None:
+        names = " ".join(values).split()
+        if any(name.startswith("~") for name in names):
+            entry.lose(
+                f"capabilities.{ours} {' '.join(names)}", "name those that it may have, not those that it may not"
+            )
+        else:
+            entry.keys.setdefault("capabilities", {})[ours] = names
+
+    return convert
+
+
+def _yes(values: list[str], entry: Entry) -> None:
+    if values[-1].lower() in ("yes", "true", "on", "1"):
+        entry.keys["noNewPrivileges"] = True
+
+
+def _codes(values: list[str], entry: Entry) -> None:
+    numbers = [int(word) for value in values for word in value.split() if word.isdigit()]
+    others = [word for value in values for word in value.split() if not word.isdigit()]
+    if numbers:
+        entry.keys.setdefault("restartPolicy", {})["successExitCodes"] = [0, *numbers]
+    for word in others:
+        entry.lose(f"SuccessExitStatus={word}", "only exit statuses can be a success")
+
+
+def _start_timeout(values: list[str], entry: Entry) -> None:
+    timeout = words.span(values[-1])
+    if entry.keys.get("notify") == "systemd" and timeout:
+        entry.keys["notify"] = {"type": "systemd", "timeout": seconds(timeout)}
+    elif timeout and "notify" not in entry.keys:
+        entry.lose(f"TimeoutStartSec={values[-1]}", "without notify or a probe it counts as started at once")
+
+
+def _watchdog(values: list[str], entry: Entry) -> None:
+    span = words.span(values[-1])
+    if span:
+        notify = entry.keys.get("notify")
+        entry.keys["notify"] = (notify if isinstance(notify, dict) else {"type": "systemd"}) | {
+            "watchdog": seconds(span)
+        }
+
+
+_KEYS: dict[str, Callable[[list[str], Entry], None]] = {
+    "ExecStartPre": _commands("preStart"),
+    "ExecStopPost": _commands("postStop"),
+    "ExecReload": _reload,
+    "ExecStartPost": _lost("nothing is run after a start: let another process depend on it"),
+    "ExecStop": _lost("a stop is a signal to the whole group: see shutdownSignal"),
+    "ExecCondition": _lost("nothing is started on a condition"),
+    "WorkingDirectory": _directory,
+    "Environment": _environment,
+    "EnvironmentFile": _environment_file,
+    "User": _text("user"),
+    "Group": _text("group"),
+    "SupplementaryGroups": lambda values, entry: entry.keys.update(supplementaryGroups=" ".join(values).split()),
+    "UMask": _text("umask"),
+    "Nice": _number("nice"),
+    "OOMScoreAdjust": _number("oomScoreAdjust"),
+    "IOSchedulingClass": _ioclass,
+    "IOSchedulingPriority": _iolevel,
+    "NoNewPrivileges": _yes,
+    "CapabilityBoundingSet": _capabilities("bounding"),
+    "AmbientCapabilities": _capabilities("ambient"),
+    "StandardOutput": _stream("output"),
+    "StandardError": _stream("error"),
+    "StandardInput": _stdin,
+    "MemoryMax": _resource("memoryMax"),
+    "MemoryLimit": _resource("memoryMax"),
+    "MemoryHigh": _resource("memoryHigh"),
+    "CPUQuota": _resource("cpuMax"),
+    "TasksMax": _resource("pidsMax"),
+    "RuntimeDirectory": _folder("/run"),
+    "StateDirectory": _folder("/var/lib"),
+    "CacheDirectory": _folder("/var/cache"),
+    "LogsDirectory": _folder("/var/log"),
+    "ConfigurationDirectory": _folder("/etc"),
+    "RuntimeDirectoryMode": _quiet,
+    "StateDirectoryMode": _quiet,
+    "RuntimeDirectoryPreserve": _quiet,
+    "SuccessExitStatus": _codes,
+    "TimeoutStartSec": _start_timeout,
+    "TimeoutSec": _quiet,
+    "TimeoutStopSec": _quiet,
+    "WatchdogSec": _watchdog,
+    "Restart": _quiet,
+    "RestartSec": _quiet,
+    "KillSignal": _quiet,
+    "SendSIGKILL": _quiet,
+    "StartLimitBurst": _quiet,
+    "StartLimitInterval": _quiet,
+    "StartLimitIntervalSec": _quiet,
+    "PIDFile": _lost("its main process is the one that was started"),
+    "RemainAfterExit": _lost("a oneshot that is done stays done: dependants use CompletedSuccessfully"),
+    "BusName": _lost("its name on the bus is not waited for"),
+    "LimitAS": _limit("as"),
+    **{
+        f"Limit{name.upper()}": _limit(name)
+        for name in [
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
+        ]
+    },
+}
+
+
+# -- restarts and stops
+
+
+def _restarts(unit: Unit, entry: Entry) -> None:
+    kind = unit.last("Service", "Restart", "no")
+    known = {"always": "Always", "on-failure": "OnFailure", "on-abnormal": "OnFailure", "on-abort": "OnFailure", "on-watchdog": "OnFailure"}  # fmt: skip
+    policy = entry.keys.pop("restartPolicy", {})
+    if kind in known:
+        delay = words.span(unit.last("Service", "RestartSec", "100ms"))
+        policy = {"type": known[kind], "backoff": seconds(0.1 if delay is None else delay), "multiplier": 1, **policy}
+        burst = unit.last("Unit", "StartLimitBurst", unit.last("Service", "StartLimitBurst"))
+        if burst.isdigit() and int(burst):
+            policy["maxRetries"] = int(burst)
+            window = unit.last("Unit", "StartLimitIntervalSec", unit.last("Unit", "StartLimitInterval", "10s"))
+            policy["resetAfter"] = seconds(words.span(window) or 10.0)
+        if kind not in ("always", "on-failure"):
+            entry.lose(f"Restart={kind}", "OnFailure takes its place: an exit with another status counts too")
+    elif kind == "on-success":
+        entry.lose("Restart=on-success", "there is Always, OnFailure and Never")
+    if policy:
+        entry.keys["restartPolicy"] = policy
+
+
+def _stopping(unit: Unit, entry: Entry) -> None:
+    signal = unit.last("Service", "KillSignal", "SIGTERM")
+    if signal not in ("SIGTERM", "TERM", "15"):
+        entry.keys["shutdownSignal"] = int(signal) if signal.isdigit() else "SIG" + signal.removeprefix("SIG")
+    text = unit.last("Service", "TimeoutStopSec", unit.last("Service", "TimeoutSec", "90s"))
+    grace = words.span(text)
+    if grace is None or grace == 0:
+        entry.lose(f"TimeoutStopSec={text}", "there is always an end: 1h stands for it")
+        grace = 3600.0
+    entry.keys["terminationGracePeriod"] = seconds(grace)
+    mode = unit.last("Service", "KillMode", "control-group")
+    if mode not in ("control-group", "mixed"):
+        entry.lose(f"KillMode={mode}", "a stop means the whole process group")
+
+
+# -- what belongs to a service
+
+
+_ORDERING = {"Requires", "Requisite", "Wants", "BindsTo", "PartOf", "After", "Before", "Conflicts", "Upholds"}
+
+
+def _order(draft: Draft, units: dict[str, Unit]) -> None:
+    """Between converted services only; the others are named in comments, the targets of the boot are there anyway."""
+    for unit in units.values():
+        entry = draft.entry(unit.stem) if unit.name.endswith(".service") else None
+        if entry is None:
+            continue
+        needs = {name for key in ("Requires", "Requisite", "BindsTo") for name in unit.words("Unit", key)}
+        follows = {name for key in ("BindsTo", "PartOf") for name in unit.words("Unit", key)}
+        before = {other.name for other in units.values() if unit.name in other.words("Unit", "Before")}
+        wanted: dict[str, Any] = {}
+        for name in dict.fromkeys([*unit.words("Unit", "After"), *sorted(needs), *sorted(before)]):
+            other = draft.entry(name.removesuffix(".service")) if name.endswith(".service") else None
+            if other is not None and other is not entry and not other.withheld:
+                one: dict[str, Any] = {} if name in needs else {"required": False}
+                if name in follows:
+                    one["restart"] = True
+                wanted[other.name] = one
+            elif name in needs and not name.endswith((".target", ".slice", ".mount", ".socket")):
+                entry.lose(f"Requires={name}", "it is not among the converted units")
+        if wanted:
+            entry.keys["dependsOn"] = wanted
+        for name in unit.words("Unit", "Conflicts"):
+            if not name.endswith(".target"):
+                entry.lose(f"Conflicts={name}", "nothing is stopped because another starts")
+
+
+def _socket(unit: Unit, draft: Draft) -> None:
+    service = unit.last("Socket", "Service", f"{unit.stem}.service")
+    entry = draft.entry(service.removesuffix(".service"))
+    if entry is None:
+        draft.lose(unit.name, f"{service} is not among the converted units")
+        return
+    section: Section = unit.sections.get("Socket", {})
+    sockets = []
+    for key, scheme in (("ListenStream", "tcp"), ("ListenDatagram", "udp")):
+        for address in unit.all("Socket", key):
+            address = expand(address, unit)
+            if address.startswith("/"):
+                listen = f"unix://{address}"
+            elif address.isdigit():
+                listen = f"{scheme}://[::]:{address}"
+            else:
+                listen = f"{scheme}://{address}"
+            name = unit.last("Socket", "FileDescriptorName", unit.stem)
+            one: dict[str, Any] = {"name": f"{name}-{len(sockets) + 1}" if sockets else name, "listen": listen}
+            if listen.startswith("unix") and key == "ListenDatagram":
+                entry.lose(f"ListenDatagram={address}", "unix sockets are streams")
+                continue
+            for theirs, ours in (("SocketMode", "mode"), ("SocketUser", "user"), ("SocketGroup", "group")):
+                if unit.last("Socket", theirs) and listen.startswith("unix"):
+                    one[ours] = unit.last("Socket", theirs)
+            sockets.append(one)
+    if sockets:
+        entry.keys["sockets"] = sockets
+    if unit.last("Socket", "Accept", "no").lower() in ("yes", "true"):
+        entry.withheld = "its socket starts one process for each connection (Accept=yes)"
+    known = {"ListenStream", "ListenDatagram", "SocketMode", "SocketUser", "SocketGroup", "Service", "Accept", "FileDescriptorName", "RemoveOnStop"}  # fmt: skip
+    for key, values in section.items():
+        if key not in known:
+            for value in values:
+                entry.lose(f"{unit.name}: {key}={value}", "there is no counterpart")
+
+
+def _timer(unit: Unit, draft: Draft) -> None:
+    service = unit.last("Timer", "Unit", f"{unit.stem}.service")
+    entry = draft.entry(service.removesuffix(".service"))
+    if entry is None:
+        draft.lose(unit.name, f"{service} is not among the converted units")
+        return
+    schedule: dict[str, Any] = {}
+    times = unit.all("Timer", "OnCalendar")
+    found = calendar_times.cron(times[0]) if len(times) == 1 else None
+    every = words.span(unit.last("Timer", "OnUnitActiveSec", unit.last("Timer", "OnUnitInactiveSec", "x")))
+    if found is not None:
+        schedule["cron"] = found[0]
+        if found[1]:
+            schedule["timezone"] = found[1]
+    elif every:
+        schedule["every"] = seconds(every)
+    else:
+        entry.withheld = f"cron cannot say when {unit.name} is due: {', '.join(times) or 'it has no calendar time'}"
+    if schedule:
+        entry.keys["schedule"] = schedule
+    known = {"OnCalendar", "OnUnitActiveSec", "OnUnitInactiveSec", "Unit", "AccuracySec"}
+    for key, values in unit.sections.get("Timer", {}).items():
+        if key not in known:
+            for value in values:
+                entry.lose(f"{unit.name}: {key}={value}", "there is no counterpart")
