@@ -145,12 +145,19 @@ async def _ask(life: Life, image: Image) -> None:
         os.close(state)
         os.close(words)
     if status is None or not status.success:
-        why = said.splitlines()[-1].removeprefix("ocelot: ") if said else str(status or "it takes too long")
+        why = _gist(said) or str(status or "it takes too long")
         raise _refused(
             f"cannot replace ocelot by {image}: it does not take over the state: {why}",
             "everything goes on as before; another version may understand it",
         )
     log.info(f"{image} can take over: {said}")
+
+
+def _gist(said: str) -> str:
+    """The error of a command line of ours, else the last line, which is the error of a traceback."""
+    lines = said.splitlines() or [""]
+    own = [line.removeprefix("ocelot: ") for line in lines if line.startswith("ocelot: ")]
+    return own[0] if own else lines[-1]
 
 
 async def _leave(life: Life, image: Image, descriptor: int) -> None:

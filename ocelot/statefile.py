@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ocelot.errors import OcelotError
 
 _MAGIC = b"ocelot state "
+_HINT = "this command is for ocelot itself; use ocelotctl reexec"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
@@ -46,13 +47,15 @@ def read(fd: int) -> State:
         sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
         data = _read_all(fd) if sealed else b""
     except OSError as error:
-        raise OcelotError(f"cannot read the state from descriptor {fd}: {os.strerror(error.errno or 0)}") from error
+        raise OcelotError(
+            f"cannot read the state from descriptor {fd}: {os.strerror(error.errno or 0)}", hint=_HINT
+        ) from error
     head, _, rest = data.partition(b"\n")
     words = head.removeprefix(_MAGIC).split(b" ")
     if not head.startswith(_MAGIC) or len(words) != 2 or not all(word.isdigit() for word in words):
         raise OcelotError(
             f"cannot read the state from descriptor {fd}: it was not written by ocelot",
-            hint="this command is for ocelot itself; use ocelotctl reexec",
+            hint=_HINT,
         )
     version, length = int(words[0]), int(words[1])
     back = rest[:length].split(b"\0")[:-1]
