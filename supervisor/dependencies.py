@@ -15,10 +15,11 @@ from typing import NamedTuple
 from ocelot import log
 from ocelot.config import structs
 from ocelot.config.dependencies import condition_of, edges
-from ocelot.config.graph import order, reversed_edges
+from ocelot.config.graph import chains, order, reversed_edges
 from ocelot.config.structs import Condition
 from ocelot.states import Cause, Goal, State
 from supervisor.process import Process
+from supervisor.replicas import base_of
 from supervisor.surroundings import Hold
 
 Find = Callable[[str], Sequence[Process]]
@@ -166,6 +167,29 @@ class Dependencies:
         """Every process that depends on ``base`` directly."""
         for name in self._dependants.get(base, ()):
             yield from self._find(name)
+
+    def ranks(self, processes: Iterable[Process]) -> list[list[Process]]:
+        """``processes`` in the order of stopping: each rank depends on nothing in the ranks before it, directly or not."""
+        chosen: dict[str, list[Process]] = {}
+        for process in processes:
+            chosen.setdefault(base_of(process.name), []).append(process)
+        rank: dict[str, int] = {}
+        for name in reversed(self.order):
+            above = max((rank[each] for each in self._dependants[name]), default=-1)
+            rank[name] = above + (name in chosen)
+        ranks: dict[int, list[Process]] = {}
+        for name in reversed(self.order):
+            if name in chosen:
+                ranks.setdefault(rank[name], []).extend(reversed(chosen[name]))
+        return [ranks[each] for each in sorted(ranks)]
+
+    def chains(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """For each process in ``weights`` (names with their replicas) the heaviest chain of dependencies through it."""
+        by_base: dict[str, float] = {}
+        for name, weight in weights.items():
+            by_base[base_of(name)] = max(weight, by_base.get(base_of(name), 0.0))
+        heaviest = chains(self._edges, by_base)
+        return {name: heaviest[base_of(name)] for name in weights}
 
     def needed(self, bases: Iterable[str]) -> list[str]:
         """What ``bases`` require, directly or not, and do not have: what a start of them must start first."""

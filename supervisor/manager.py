@@ -1,54 +1,42 @@
-"""The set of supervised processes: starts them, says when it is over and with which status, stops them in order.
+"""The set of supervised processes: starts them, asks of them what is asked for, stops them in order.
 
-It is over when every process has ended by itself, or an essential one has; never because an operator stopped the last one. A
-set of none holds until it is told to stop.
+When it is over, and with which status, says ``ending``; who depends on whom, ``dependencies``; in which order they stop, ``stop_order``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace as structs_replace
 
 from ocelot import log
 from ocelot.config import structs
+from ocelot.config.ordering import MAX_REPLICAS
 from ocelot.errors import ControlError, describe
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import ProcessStatus
+from supervisor.ending import Ending as Ending
+from supervisor.ending import Reckoning
 from supervisor.journal import Journal
-from supervisor.lifecycle import ALIVE, ENDED
+from supervisor.lifecycle import ENDED, Event
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Change, Process
 from supervisor.relay import Relay
+from supervisor.replicas import base_of, instances
+from supervisor.roster import Roster, no_such_process
+from supervisor.stop_order import stop_in_order
+from supervisor.surroundings import Spawner, Surroundings
 
 if TYPE_CHECKING:
     from supervisor.snapshots import SupervisorSnapshot
-from supervisor.surroundings import Spawner, Surroundings
-
-MARGIN = 10.0
-"""Seconds beyond the longest chain of grace periods, when no ``shutdownTimeout`` is given."""
-
-KILL_SHARE = 0.1
-"""The share of a ``shutdownTimeout`` that is kept for the SIGKILLs at its end (at most :data:`KILL_MAX` seconds)."""
-
-KILL_MAX = 2.0
 
 OutputFactory = Callable[[str, structs.Log], Output]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a supervised set came to its end. ``status`` is the exit status that ocelot reports; ``process`` decided it."""
-
-    status: int
-    process: str | None
-    reason: str
 
 
 class Supervisor:
@@ -70,24 +58,20 @@ class Supervisor:
         shutdown_timeout: float | None = None,
         make_output: OutputFactory | None = None,
     ) -> None:
-        around = self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
+        self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
         self._relay = Relay()
         if make_output is None:
             make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)
-        self.outputs = {name: make_output(name, config.log) for name, config in processes.items()}
-        self._processes = {
-            name: Process(name, config, around, self.outputs[name], self._changed) for name, config in processes.items()
-        }
-        for process in self._processes.values():
-            self._look_after(process)
+        self._make_output = make_output
+        self.outputs: dict[str, Output] = {}
+        self._roster = Roster(processes, self._make)
+        self._processes = self._roster.processes
         self._shutdown_timeout = shutdown_timeout
         self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
         self._change = trio.Event()
-        self._going_on = set(processes)  # those that have not ended by themselves
-        self._first_failure: str | None = None
-        self._ending: Ending | None = None
-        self._over = trio.Event()
+        self._reckoning = Reckoning(self._processes)
+        self._nursery: trio.Nursery | None = None
         self._stopping = False
         self._kept = False  # it goes on from where another image was
         self._all_down = trio.Event()
@@ -98,12 +82,22 @@ class Supervisor:
     def names(self) -> Sequence[str]:
         return tuple(self._processes)
 
+    @property
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """The names of the replicas by the name of their entry, for each entry that has them."""
+        return self._roster.groups
+
+    @property
+    def configs(self) -> Mapping[str, structs.Process]:
+        """The entries of the configuration as they hold now, by name."""
+        return self._roster.configs
+
     def status(self, name: str) -> ProcessStatus:
-        return self._find(name).status()
+        return self._roster.find(name).status()
 
     def config(self, name: str) -> structs.Process:
         """What the process ``name`` was configured as."""
-        return self._find(name).config
+        return self._roster.find(name).config
 
     @property
     def surroundings(self) -> Surroundings:
@@ -125,23 +119,29 @@ class Supervisor:
     # -- asking
 
     async def start(self, names: Iterable[str]) -> None:
-        """Ask them to run; returns when their states show it. Raises ControlError when everything is being stopped."""
-        self._refuse_late_starts()
-        await self._ask(names, Process.start)
+        """Ask them to run, and first what they require and do not have; returns when their states show it.
+
+        Raises ControlError when everything is being stopped.
+        """
+        chosen = self._to_start(names)
+        await _ask(chosen, Process.start)
 
     async def stop(self, names: Iterable[str]) -> None:
-        """Ask them to stop, as the operator's wish: nothing but a start brings them back."""
-        await self._ask(names, lambda process: process.stop(Cause.OPERATOR))
+        """Ask them to stop, as the operator's wish: nothing but a start brings them back.
+
+        Those of them that depend on others of them go first. Whoever else depends on them goes on.
+        """
+        await self._ask_in_order(names, lambda process: process.stop(Cause.OPERATOR))
 
     async def restart(self, names: Iterable[str]) -> None:
-        """Stop (those that run) and start."""
-        self._refuse_late_starts()
-        await self._ask(names, Process.restart)
+        """Stop (those that run) and start. What they require is started as by :meth:`start`."""
+        chosen = self._to_start(names)
+        await _ask(chosen, Process.restart)
 
     def signal(self, names: Iterable[str], number: int) -> None:
         """Send a signal to the processes themselves. Those that do not run are passed over."""
         for name in names:
-            self._find(name).signal(number)
+            self._roster.find(name).signal(number)
 
     def forward(self, number: int) -> str | None:
         """Send a signal to the main process: the essential ones, or the only one. What it went to, in words."""
@@ -158,13 +158,13 @@ class Supervisor:
         """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
         from supervisor.snapshots import NotNow, SupervisorSnapshot
 
-        if self._stopping or self._over.is_set():
+        if self._stopping or self._reckoning.over.is_set():
             raise NotNow("everything is being stopped")
         return SupervisorSnapshot(
             processes=[process.snapshot() for process in self._processes.values()],
             shutdown_timeout=self._shutdown_timeout,
-            going_on=[name for name in self._processes if name in self._going_on],
-            first_failure=self._first_failure,
+            going_on=[name for name in self._processes if name in self._reckoning.going_on],
+            first_failure=self._reckoning.first_failure,
         )
 
     def restore(self, kept: SupervisorSnapshot) -> None:
@@ -172,29 +172,33 @@ class Supervisor:
         self._kept = True
         for each in kept.processes:
             self._processes[each.name].restore(each, self._around.spawner.adopt)
-        self._going_on = set(kept.going_on)
-        self._first_failure = kept.first_failure
+        self._reckoning.going_on = set(kept.going_on)
+        self._reckoning.first_failure = kept.first_failure
 
     # -- its life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Ending:
         """Start everything in order, wait for the end, stop what is left, and say how it ended."""
+        reckoning = self._reckoning
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._relay.run)
-            for process in self._processes.values():
+            present = list(self._processes.values())
+            if not self._stopping and not self._kept:
+                for process in present:
+                    process.start()  # all of them are wanted before the first one looks what it may count on
+            for process in present:
                 nursery.start_soon(process.run, name=process.name)
-                if not self._stopping and not self._kept:
-                    process.start()
                 # One spawn a turn: with a thousand of them, whoever died meanwhile is reaped meanwhile
                 await trio.lowlevel.checkpoint()
             task_status.started()
-            await self._over.wait()
+            await reckoning.over.wait()
             await self.stop_all(Cause.SHUTDOWN)
             nursery.cancel_scope.cancel()
         for process in self._processes.values():
             process.let_go()
-        assert self._ending is not None
-        return self._ending
+        assert reckoning.ending is not None
+        return reckoning.ending
 
     async def stop_all(self, cause: Cause = Cause.SHUTDOWN, *, reason: str = "shut down") -> None:
         """Stop everything in the reverse order of starting, within the announced bound; returns when that is done.
@@ -205,26 +209,13 @@ class Supervisor:
             await self._all_down.wait()
             return
         self._stopping = True
-        self._end(Ending(0, None, reason))
-        running = [process for process in self._processes.values() if process.state in ALIVE]
-        chain = max((process.config.termination_grace_period for process in running), default=0.0)
-        bound = self._shutdown_timeout if self._shutdown_timeout is not None else chain + MARGIN
-        kept = min(KILL_MAX, bound * KILL_SHARE)
-        if running:
-            many = "1 process" if len(running) == 1 else f"{len(running)} processes"
-            log.info(f"stopping {many}, within {bound:.3g}s")
-        for process in reversed(self._processes.values()):
-            process.stop(cause, limit=bound - kept)
-            if process.state in (State.STARTING, State.RUNNING):
-                await process.accepted()  # its signal is sent before the next one's
-        with trio.move_on_after(bound):
-            for process in reversed(self._processes.values()):
-                await process.down()
-        left = [process.name for process in self._processes.values() if process.state in ALIVE]
-        if left:
-            log.error(
-                f"cannot stop {', '.join(left)}: not even SIGKILL ends it; the kernel may be waiting for a device"
-            )
+        self._reckoning.end(Ending(0, None, reason))
+        await stop_in_order(
+            list(self._processes.values()),
+            cause,
+            dependencies=self._roster.dependencies,
+            timeout=self._shutdown_timeout,
+        )
         self._all_down.set()
 
     def hurry(self) -> None:
@@ -232,6 +223,101 @@ class Supervisor:
         if self._stopping:
             for process in self._processes.values():
                 process.kill()
+
+    # -- what belongs to it
+
+    def add(self, name: str, config: structs.Process) -> None:
+        """Take up the entry ``name`` (with its replicas) and start it. Raises ControlError if there is one."""
+        self._refuse_late_starts()
+        if name in self._roster.configs:
+            raise ControlError(f'cannot add "{name}": there is one already', status=409, kind="exists")
+        for process in self._roster.set(name, config)[0]:
+            self._begin(process)
+
+    async def remove(self, name: str) -> None:
+        """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
+        if name not in self._roster.configs:
+            raise no_such_process(name)
+        going = self._roster.forget(name)
+        await self._dismiss(going)
+
+    def replace(self, name: str, config: structs.Process) -> None:
+        """Let the entry ``name`` mean ``config``. Starts and stops nothing but replicas that are more or fewer.
+
+        Rules such as the restart policy hold at once; what a process is given at its start, from its next start on.
+        A process that an operator has stopped stays stopped. Raises ControlError.
+        """
+        self._refuse_late_starts()
+        if name not in self._roster.configs:
+            raise no_such_process(name)
+        staying = {process.name: process for process in self._roster.members(name)}
+        added, going = self._roster.set(name, config)
+        for each, own in instances(name, config).items():
+            if each in staying:
+                process = staying[each]
+                process.replace(own, partial(self._renew, process))
+        for process in added:
+            self._begin(process)
+        self._dismiss_soon(going)
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones. Raises ControlError."""
+        config = self._roster.configs.get(name)
+        if config is None:
+            raise no_such_process(name)
+        if config.replicas is None:
+            hint = "give it `replicas: 1` in the configuration first"
+            raise ControlError(f'cannot scale "{name}": it has no replicas', hint=hint, status=409, kind="no-replicas")
+        if not 0 <= replicas <= MAX_REPLICAS or (replicas > 1 and config.sockets):
+            most = 1 if config.sockets else MAX_REPLICAS
+            hint = f"write a number from 0 to {most}"
+            message = f'cannot scale "{name}" to {replicas} replicas'
+            raise ControlError(message, hint=hint, status=400, kind="bad-request")
+        self.replace(name, structs_replace(config, replicas=replicas))
+
+    def _make(self, name: str, config: structs.Process) -> Process:
+        self.outputs[name] = self._make_output(name, config.log)
+        process = Process(name, config, self._around, self.outputs[name], self._changed)
+        self._look_after(process)
+        return process
+
+    def _renew(self, process: Process, before: structs.Process) -> None:
+        """Before its first start with a new configuration: what was made from the one ``before``."""
+        config = process.config
+        if config.log != before.log:
+            self.outputs[process.name].close()
+            process.output = self.outputs[process.name] = self._make_output(process.name, config.log)
+        if process.health is not None:
+            process.health.close()
+            process.health = None
+        if process.listening is not None and config.sockets != before.sockets:
+            process.listening.close()
+            process.listening = None
+        self._look_after(process)
+
+    def _begin(self, process: Process) -> None:
+        self._reckoning.goes_on(process.name)
+        if self._nursery is not None:
+            process.start()
+            self._nursery.start_soon(process.run, name=process.name)
+            self._tell()
+
+    def _dismiss_soon(self, processes: Sequence[Process]) -> None:
+        if processes and self._nursery is not None:
+            self._nursery.start_soon(self._dismiss, processes)
+
+    async def _dismiss(self, processes: Sequence[Process]) -> None:
+        """Stop them, and forget them once they are down."""
+        for process in processes:
+            process.stop(Cause.OPERATOR)
+        for process in processes:
+            await process.down()
+            process.dismiss()
+            process.let_go()
+            self._roster.drop(process)
+            self._reckoning.forget(process.name)
+            self.outputs.pop(process.name).close()
+            self._tell()
 
     # -- inside
 
@@ -249,25 +335,31 @@ class Supervisor:
                 relay=self._relay,
                 changed=process.readiness_changed,
             )
-        if config.sockets:
+        if config.sockets and process.listening is None:
             from supervisor.sockets import Listening
 
             process.listening = Listening(config.sockets)
 
-    def _find(self, name: str) -> Process:
-        try:
-            return self._processes[name]
-        except KeyError:
-            raise ControlError(
-                f'cannot find the process "{name}"', hint="see status for the names", status=404, kind="no-such-process"
-            ) from None
+    def _to_start(self, names: Iterable[str]) -> list[Process]:
+        """The processes of these names, once what they require has been asked to start."""
+        self._refuse_late_starts()
+        chosen = [self._roster.find(name) for name in names]
+        if self._roster.dependencies is not None:
+            for base in self._roster.dependencies.needed(base_of(process.name) for process in chosen):
+                for process in self._roster.members(base):
+                    process.start()
+        return chosen
 
-    async def _ask(self, names: Iterable[str], request: Callable[[Process], None]) -> None:
-        chosen = [self._find(name) for name in names]
-        for process in chosen:
-            request(process)
-        for process in chosen:
-            await process.accepted()
+    async def _ask_in_order(self, names: Iterable[str], request: Callable[[Process], None]) -> None:
+        """Ask dependants first, and what they depend on when they are down; without any, all at once."""
+        chosen = [self._roster.find(name) for name in names]
+        if self._roster.dependencies is not None:
+            for rank in self._roster.dependencies.ranks(chosen)[:-1]:
+                await _ask(rank, request)
+                for process in rank:
+                    await process.down()
+                chosen = [process for process in chosen if process not in rank]
+        await _ask(chosen, request)
 
     def _refuse_late_starts(self) -> None:
         if self._stopping:
@@ -275,8 +367,7 @@ class Supervisor:
 
     def _changed(self, change: Change) -> None:
         self.journal.note(change)
-        before, self._change = self._change, trio.Event()
-        before.set()
+        self._tell()
         for listener in tuple(self._listeners):
             try:
                 listener(change)
@@ -284,34 +375,24 @@ class Supervisor:
                 self._listeners.remove(listener)
                 log.error(f"a listener to state changes failed and is left out: {describe(error)}")
         if change.after in ENDED:
-            self._ended(self._processes[change.name])
+            self._reckoning.ended(self._processes[change.name])
         elif change.after is not State.BACKOFF:
-            self._going_on.add(change.name)
+            self._reckoning.goes_on(change.name)
+        if self._roster.dependencies is not None:
+            again = change.event is Event.START and self._processes[change.name].history.last_end is not None
+            self._roster.dependencies.changed(base_of(change.name), again=again and not self._stopping)
 
-    def _ended(self, process: Process) -> None:
-        self._going_on.discard(process.name)
-        if self._first_failure is None and not process.succeeded:
-            self._first_failure = process.name
-        if process.config.essential:
-            self._end(self._ending_of(process, "the essential process"))
-        elif not self._going_on:
-            if self._first_failure is None:
-                self._end(Ending(0, None, "every process has ended"))
-            else:
-                first = self._processes[self._first_failure]
-                self._end(self._ending_of(first, "every process has ended; the first failure was"))
+    def _tell(self) -> None:
+        """Wake those who wait for a change."""
+        before, self._change = self._change, trio.Event()
+        before.set()
 
-    def _ending_of(self, process: Process, words: str) -> Ending:
-        last = process.history.last_exit
-        status = last.status if last is not None else 0
-        if status == 0 and not process.succeeded:
-            status = 1  # a probe condemned it, and it took its leave with 0
-        return Ending(status, process.name, f"{words} {process.name}: {process.reason}")
 
-    def _end(self, ending: Ending) -> None:
-        if self._ending is None:
-            self._ending = ending
-            self._over.set()
+async def _ask(processes: Sequence[Process], request: Callable[[Process], None]) -> None:
+    for process in processes:
+        request(process)
+    for process in processes:
+        await process.accepted()
 
 
 def _make_output(name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay) -> Output:

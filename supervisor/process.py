@@ -11,6 +11,7 @@ import errno
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import SpawnError, describe
+from ocelot.errors import OcelotError, SpawnError, describe
 from ocelot.states import Cause, Goal, State, signal_name
 from ocelot.wire.protocol import ProcessStatus
 from supervisor import restart
@@ -51,6 +52,10 @@ class Change:
     event: Event
     reason: str
     cause: Cause | None = None
+
+
+class _Dismissed(Exception):
+    """The task of a process has nothing more to do."""
 
 
 class Process:
@@ -91,6 +96,8 @@ class Process:
         self._stop_wanted = False
         self._grace_limit = math.inf  # seconds; a shutdown may have less time than the grace period
         self._kill_wanted = False
+        self._dismissed = False
+        self._renew: Callable[[], None] | None = None  # what is to be done before the next start
         self._wakeups = trio.lowlevel.ParkingLot()
         self._watchers = trio.lowlevel.ParkingLot()
 
@@ -145,6 +152,17 @@ class Process:
         if self.state is State.WAITING or self.state is State.BACKOFF:
             self._stop_wanted = True
         self._wake()
+
+    def dismiss(self) -> None:
+        """End its task as soon as it is down, where it is to stay."""
+        self._dismissed = True
+        self._wake()
+
+    def replace(self, config: structs.Process, renew: Callable[[structs.Process], None]) -> None:
+        """Go by ``config`` from now on. ``renew`` is called before the next start, with the configuration of now."""
+        before, self.config = self.config, config
+        if self._renew is None:
+            self._renew = lambda: renew(before)  # else it knows the configuration that things were made from
 
     async def accepted(self) -> None:
         """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
@@ -243,8 +261,9 @@ class Process:
 
     async def run(self) -> None:
         """Live until cancelled. Leaves no timers behind; the child itself is stopped by asking, not by cancelling."""
-        while True:
-            self._enter(await _ACTIVITIES[self.state](self))
+        with suppress(_Dismissed):
+            while True:
+                self._enter(await _ACTIVITIES[self.state](self))
 
     def _enter(self, event: Event) -> None:
         """The one place where the state changes, and where everybody hears of it."""
@@ -263,6 +282,8 @@ class Process:
     async def _rest(self) -> Event:
         """STOPPED, EXITED, FATAL: until it is to start."""
         while not self._start_wanted:
+            if self._dismissed:
+                raise _Dismissed
             await self._woken()
         self.reason = "to be started"
         return self._go()
@@ -300,6 +321,9 @@ class Process:
         child = self._child  # there is one already if the image before this one has spawned it
         if child is None:
             try:
+                if self._renew is not None:
+                    renew, self._renew = self._renew, None
+                    renew()
                 child = self._child = await start_child(
                     self.config,
                     self._around,
@@ -309,8 +333,8 @@ class Process:
                     on_exit=self._wake,
                     stopped=self._told_to_stop,
                 )
-            except SpawnError as error:
-                shell_status = 127 if error.errno == errno.ENOENT else 126
+            except OcelotError as error:
+                shell_status = 127 if isinstance(error, SpawnError) and error.errno == errno.ENOENT else 126
                 self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
                 await self._finish_output()
                 return self._decide()

@@ -8,11 +8,10 @@ from ocelot.config import structs
 from ocelot.config.dependencies import condition_of, edges, tells_by_log, tells_readiness
 from ocelot.config.findings import Path, quoted, suggest
 from ocelot.config.graph import cycles
+from ocelot.config.ordering import MAX_REPLICAS
 from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_program, check_time
 from ocelot.config.structs import Condition
-
-MAX_REPLICAS = 1000
 
 _FOR_EVER = (structs.RestartType.ALWAYS, structs.RestartType.UNLESS_STOPPED)
 _COMPLETIONS = (Condition.COMPLETED, Condition.COMPLETED_SUCCESSFULLY)

@@ -40,17 +40,20 @@ def cycles(edges: Edges) -> list[list[str]]:
 
 
 def order(edges: Edges) -> list[str]:
-    """Every name after all that it depends on, otherwise in the order given; without cycles (see :func:`cycles`)."""
+    """Every name after all that it depends on, otherwise in the order given. An edge that closes a circle is passed over."""
     placed: dict[str, None] = {}
     for root in edges:
+        on_path = {root}
         pending = [(root, iter(edges[root]))] if root not in placed else []
         while pending:
             name, rest = pending[-1]
-            following = next((each for each in rest if each not in placed), None)
+            following = next((each for each in rest if each not in placed and each not in on_path), None)
             if following is None:
                 pending.pop()
+                on_path.discard(name)
                 placed[name] = None
             else:
+                on_path.add(following)
                 pending.append((following, iter(edges.get(following, ()))))
     return list(placed)
 
@@ -75,7 +78,8 @@ def chains(edges: Edges, weight: Mapping[str, float]) -> dict[str, float]:
 def _heaviest(placed: list[str], edges: Edges, weight: Mapping[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in placed:
-        found[name] = weight.get(name, 0.0) + max((found[each] for each in edges.get(name, ())), default=0.0)
+        below = (found.get(each, 0.0) for each in edges.get(name, ()))
+        found[name] = weight.get(name, 0.0) + max(below, default=0.0)
     return found
 
 
@@ -86,6 +90,6 @@ def heaviest_chain(edges: Edges, weight: Mapping[str, float]) -> list[str]:
     if not placed:
         return []
     path = [max(placed, key=lambda name: below[name])]
-    while targets := list(edges.get(path[-1], ())):
+    while targets := [each for each in edges.get(path[-1], ()) if each not in path]:
         path.append(max(targets, key=lambda name: below[name]))
     return path

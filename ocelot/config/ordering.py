@@ -8,6 +8,9 @@ from typing import Literal
 
 from ocelot.config.base import Base, Duration, Text
 
+MAX_REPLICAS = 1000
+"""Of one entry."""
+
 
 class Condition(enum.StrEnum):
     """What must be true of a process before those that depend on it start."""
