@@ -156,6 +156,8 @@ async def _answer(http: Any, stream: trio.SocketStream, number: int) -> tuple[di
         received = bytes(await stream.receive_some(16 * 1024))
         if not received:
             raise Failed("the connection was closed without an answer")
+        if received.startswith(b"HTTP/1"):
+            raise Failed("what answers does not speak HTTP/2: it speaks HTTP/1")
         for event in http.receive_data(received):
             if isinstance(event, events.ResponseReceived | events.TrailersReceived):
                 headers.update((_text(name), _text(value)) for name, value in event.headers or ())

@@ -115,7 +115,10 @@ async def _exchange(handler: structs.HttpGet, stream: trio.abc.Stream) -> tuple[
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                http.receive_data(bytes(await stream.receive_some(16 * 1024)))
+                data = bytes(await stream.receive_some(16 * 1024))
+                if not data and not status:
+                    raise Failed("the connection was closed without an answer")
+                http.receive_data(data)
             elif isinstance(event, h11.Response):
                 status, reason = event.status_code, bytes(event.reason).decode("ascii", "replace")
             elif isinstance(event, h11.Data):
@@ -127,8 +130,6 @@ async def _exchange(handler: structs.HttpGet, stream: trio.abc.Stream) -> tuple[
     except h11.RemoteProtocolError as error:
         if not status:  # else it is the body that is cut short, and the answer is known
             raise Failed(f"what answers does not speak HTTP: {error}") from None
-    if not status:
-        raise Failed("the connection was closed without an answer")
     return status, reason, body
 
 
