@@ -90,6 +90,9 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 IOPRIO_WHO_PROCESS = 1
 IOPRIO_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
 
+# inotify(7)
+IN_MODIFY = 0x00000002
+
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30}
 _FINIT_MODULE = {"x86_64": 313, "aarch64": 273, "riscv64": 273}
 _INIT_MODULE = {"x86_64": 175, "aarch64": 105, "riscv64": 105}
@@ -175,6 +178,16 @@ def ioprio_set(scheduling_class: int, level: int) -> None:
     number = _IOPRIO_SET[os.uname().machine]
     value = ctypes.c_int(scheduling_class << 13 | level)
     _check(_libc.syscall(ctypes.c_long(number), ctypes.c_int(IOPRIO_WHO_PROCESS), ctypes.c_int(0), value))
+
+
+def inotify_init1(flags: int) -> int:
+    """inotify_init1(2). Returns a descriptor; IN_NONBLOCK and IN_CLOEXEC have the values of O_NONBLOCK and O_CLOEXEC."""
+    return _check(_libc.inotify_init1(ctypes.c_int(flags)))
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2). Returns the number of the watch."""
+    return _check(_libc.inotify_add_watch(ctypes.c_int(fd), _bytes(path), ctypes.c_uint32(mask)), path)
 
 
 def reboot(command: int) -> None:
