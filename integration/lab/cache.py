@@ -50,15 +50,23 @@ class Daemon:
 
 
 def daemon(package: str, program: str) -> Daemon | None:
-    """``program`` (an absolute path) as installed, else as unpacked by setup.sh; None when there is neither."""
-    if Path(program).exists():
-        return Daemon(Path(program), Path("/"), dict(os.environ))
+    """``program`` as installed, else as unpacked by setup.sh; None when there is neither.
+
+    An absolute path, or a pattern of one for a folder with a version in it: then the newest.
+    """
+    if installed := newest(Path("/"), program):
+        return Daemon(installed, Path("/"), dict(os.environ))
     root = folder() / package
-    unpacked = root / program.lstrip("/")
-    if not unpacked.exists():
+    unpacked = newest(root, program)
+    if unpacked is None:
         return None
     folders = [str(path) for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*"))]
     return Daemon(unpacked, root, {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)})
+
+
+def newest(root: Path, pattern: str) -> Path | None:
+    """The last of the files below ``root`` that fit ``pattern``."""
+    return max(root.glob(pattern.lstrip("/")), default=None)
 
 
 def tool(*names: str) -> str | None:

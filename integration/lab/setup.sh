@@ -151,6 +151,7 @@ get_tools() {
         install_optional "$name" "one kind of file system is not identified"
     done
     install_optional curl "the control socket is not tried with curl"
+    install_optional tmux "the live view of ocelotctl top is not tried on a terminal"
     install_optional tini "orphans are not compared with tini"
 }
 
@@ -160,6 +161,10 @@ get_servers() {
         note_missing nfs-ganesha "the NFS root is not tested"
     [ -x /usr/bin/prometheus ] || unpack "$CACHE/prometheus" prometheus ||
         note_missing prometheus "no real Prometheus scrapes the metrics"
+    [ -x /usr/bin/redis-server ] || unpack "$CACHE/redis" redis-server ||
+        note_missing redis-server "real daemons are not supervised"
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || unpack "$CACHE/postgresql" postgresql ||
+        note_missing postgresql "real daemons are not supervised"
 }
 
 # The package that a kernel metapackage stands for, and on Ubuntu its modules, which are apart.
