@@ -60,6 +60,7 @@ _COMMANDS = {
     "stop": ("acting", "stop processes"),
     "restart": ("acting", "restart processes"),
     "signal": ("acting", "send a signal to processes"),
+    "scale": ("acting", "start or stop replicas until there are so many"),
     "top": ("top", "show what the processes use, live"),
     "logs": ("logs", "show what processes wrote"),
     "events": ("events", "show what happened to processes"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections.abc import Sequence
 from fnmatch import translate
 
+import trio
+
 from ocelot.errors import ControlError
-from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus
+from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus, ScaleRequest
 from supervisor.control import Supervised
 from supervisor.waiting import Arrived, has_started, has_stopped, settle
 
@@ -31,6 +34,26 @@ async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> Acti
     return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
 
 
+async def scale(supervisor: Supervised, name: str, request: ScaleRequest) -> ActionReply:
+    """Let ``name`` have so many replicas, and wait until the new ones are up and the others gone if it says so.
+
+    Raises ControlError for an unknown name, one without replicas, or a number that cannot be.
+    """
+    before = set(supervisor.names)
+    supervisor.scale(name, request.replicas)
+    members = [each for each in supervisor.names if each.startswith(f"{name}[")][: request.replicas]
+    began = trio.current_time()
+    reply = await settle(supervisor, dict.fromkeys(members, has_started), request.timeout if request.wait else 0.0)
+    going = {each for each in before if each.startswith(f"{name}[")} - set(members)
+    gone = False
+    with trio.move_on_at(began + request.timeout if request.wait else -math.inf):
+        while going & set(supervisor.names):
+            await supervisor.changed().wait()
+        gone = True
+    reply.settled = reply.settled and gone
+    return reply
+
+
 def _restarted_since(pid: int | None) -> Arrived:
     def arrived(status: ProcessStatus) -> bool | None:
         if pid is not None and status.pid == pid:
@@ -44,7 +67,7 @@ def _restarted_since(pid: int | None) -> Arrived:
 
 
 def resolve(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The names that ``wanted`` (names and glob patterns) stands for, in the order of ``known``, each once.
+    """The names that ``wanted`` (names, glob patterns, names of replicated entries) stands for, in the order of ``known``.
 
     Raises ControlError: 404 for a name or pattern that fits nothing, 400 for an empty list.
     """
@@ -58,10 +81,10 @@ def resolve(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
     found: set[str] = set()
     everything = set(known)
     for text in wanted:
-        matches = {text} & everything
+        matches = {text} & everything or {name for name in known if name.startswith(f"{text.removesuffix('[*]')}[")}
         if not matches and any(mark in text for mark in "*?["):
             pattern = re.compile(translate(text))
-            matches = {name for name in known if pattern.match(name)}
+            matches = {name for name in known if pattern.match(name) or pattern.match(name.partition("[")[0])}
             if not matches and text == "*":
                 continue  # all of none is none
         if not matches:

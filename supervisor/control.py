@@ -63,6 +63,9 @@ class Supervised(Protocol):
 
     def signal(self, names: Sequence[str], number: int) -> None: ...
 
+    def scale(self, name: str, replicas: int) -> None:
+        """Ask for so many replicas. Raises ControlError."""
+
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
 

@@ -18,6 +18,7 @@ from ocelot.config.dependencies import condition_of, edges
 from ocelot.config.graph import chains, order, reversed_edges
 from ocelot.config.structs import Condition
 from ocelot.states import Cause, Goal, State
+from ocelot.wire.protocol import DependencyStatus
 from supervisor.process import Process
 from supervisor.replicas import base_of
 from supervisor.surroundings import Hold
@@ -90,6 +91,19 @@ class Gate:
     def unmet(self) -> list[str]:
         """The names of what it requires and does not have."""
         return [link.name for link in self.links if link.required and self._standing(link) is not None]
+
+    def statuses(self) -> list[DependencyStatus]:
+        """The dependencies one by one, for the status."""
+        return [
+            DependencyStatus(
+                name=link.name,
+                condition=link.condition.value,
+                required=link.required,
+                restart=link.restart,
+                met=self._standing(link) is None,
+            )
+            for link in self.links
+        ]
 
     def _unwanted(self, link: Link) -> bool:
         return all(other.goal is Goal.DOWN and other.state is State.STOPPED for other in self._find(link.name))

@@ -19,7 +19,7 @@ from ocelot.errors import ControlError
 from ocelot.states import PowerVerb, State
 from ocelot.wire import drawing, protocol, routes
 from ocelot.wire.protocol import Role
-from supervisor.actions import act, resolve, unknown
+from supervisor.actions import act, resolve, scale, unknown
 from supervisor.connection import Answer, Request, Response, problem
 from supervisor.control import Controlled, Supervised
 from supervisor.permissions import require
@@ -217,6 +217,16 @@ def _decode(body: bytes, kind: type[Asked]) -> Asked:
         ) from None
 
 
+async def _scale(call: Call) -> Response:
+    supervisor = _supervisor(call)
+    if not call.request.body:
+        hint = 'send a JSON object such as {"replicas": 3}'
+        raise ControlError("cannot scale to nothing", hint=hint, status=400, kind="bad-request")
+    reply = await scale(supervisor, call.path["name"], _decode(call.request.body, protocol.ScaleRequest))
+    log.debug(f"control: scale {call.path['name']}")
+    return _json(reply)
+
+
 async def _wait(call: Call) -> Response:
     supervisor = _supervisor(call)
     request = _decode(call.request.body, protocol.WaitRequest)
@@ -312,6 +322,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "process": _process,
     **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal")},
     **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal")},
+    "scale": _scale,
     **dict.fromkeys(("wait", "waitOne"), _wait),
     **dict.fromkeys(("exec", "execOne"), _exec),
     "events": _events,

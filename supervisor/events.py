@@ -67,4 +67,9 @@ def _chosen(wanted: Sequence[str]) -> Callable[[str], bool]:
     if not names or "*" in names:
         return lambda name: True
     patterns = [re.compile(translate(text)) for text in wanted if any(mark in text for mark in "*?[")]
-    return lambda name: name in names or any(pattern.match(name) for pattern in patterns)
+
+    def chosen(name: str) -> bool:
+        spellings = (name, name.partition("[")[0])  # a replica answers to the name of its entry too
+        return any(each in names or any(pattern.match(each) for pattern in patterns) for each in spellings)
+
+    return chosen

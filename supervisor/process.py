@@ -22,8 +22,8 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError, SpawnError, describe
 from ocelot.states import Cause, Goal, State, signal_name
 from ocelot.wire.protocol import ProcessStatus
-from supervisor import restart
-from supervisor.group_stop import await_end, tell_to_stop
+from supervisor import launch, restart
+from supervisor.group_stop import await_end, kill_cgroup, tell_to_stop
 from supervisor.history import History
 from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
@@ -31,6 +31,7 @@ from supervisor.starting import start_child
 from supervisor.surroundings import Gate, Handing, Health, ProcessOutput, Surroundings, Verdict
 
 if TYPE_CHECKING:
+    from supervisor.cgroups import Leaf
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class Process:
         self.health: Health | None = None  # set before it runs, if anything is known of its health
         self.listening: Handing | None = None  # likewise, if it has sockets
         self.gate: Gate | None = None  # likewise, if it has to wait for others
+        self.cgroup: Leaf | None = None  # of the life under way, if it has resources
         self._around = surroundings
         self._publish = publish
         self._child: Child | None = None
@@ -247,6 +249,7 @@ class Process:
         self.state, self.goal, self.reason = kept.state, kept.goal, kept.reason
         self.history.restore(kept.history)
         self._child = adopt(kept.child, self._wake) if kept.child is not None else None
+        self.cgroup = launch.leaf(self.name, self.config) if self._child is not None else None
         self.began, self.began_at = trio_time(kept.began), kept.began_at
         self.next_start = trio_time(kept.next_start)
         self._told = trio_time(kept.told) if kept.told is not None else None
@@ -306,7 +309,7 @@ class Process:
                 return Event.START
             self.reason = hold.reason
             if hold.for_good:
-                self.history.never_ran(Cause.DEPENDENCY, hold.reason, 1)
+                self.history.never_ran(Cause.DEPENDENCY, "never ran", 1)
                 return Event.GIVE_UP
             await self._woken()
         self.reason = f"stopped ({self._why.value})"
@@ -324,12 +327,14 @@ class Process:
                 if self._renew is not None:
                     renew, self._renew = self._renew, None
                     renew()
+                self.cgroup = launch.leaf(self.name, self.config)
                 child = self._child = await start_child(
                     self.config,
                     self._around,
                     self.output,
                     self.health,
                     listening=self.listening,
+                    cgroup=self.cgroup,
                     on_exit=self._wake,
                     stopped=self._told_to_stop,
                 )
@@ -369,8 +374,14 @@ class Process:
                 self._verdict, self._why = verdict, verdict.cause
             return Event.STOP
         # The reaper has sent SIGKILL to what was left of its group
+        if self.cgroup is not None:
+            await kill_cgroup(self.cgroup)
         await self._finish_output()
-        self._note_end(child, Cause.EXIT if child.status.code is not None else Cause.SIGNAL)
+        cause = Cause.EXIT if child.status.code is not None else Cause.SIGNAL
+        starved = self.cgroup.starved() if self.cgroup is not None else ""
+        if starved and child.status.code not in self.config.restart_policy.success_exit_codes:
+            cause = Cause.OOM_KILLED
+        self._note_end(child, cause, starved)
         return self._decide()
 
     async def _stop(self) -> Event:
@@ -385,6 +396,7 @@ class Process:
             name=self.name,
             wake=self._wake,
             late=lambda: f"{self._grace():.3g}s after {signal_name(self.config.shutdown_signal)}",
+            cgroup=self.cgroup,
         )
         await self._finish_output()
         self._note_end(child, self._why)
@@ -418,7 +430,7 @@ class Process:
         if self._verdict is not None:
             self.reason = f"stopping: {self._verdict.reason}"
             log.warn(f"{self.name}: {self.reason}")
-        tell_to_stop(child, self.config.shutdown_signal)
+        tell_to_stop(child, self.config.shutdown_signal, self.cgroup)
         return self._told
 
     async def _told_to_stop(self) -> None:
@@ -463,9 +475,11 @@ class Process:
         self.reason = f"{why}{history.last_exit.detail}; {decision.reason}"
         return decision.event
 
-    def _note_end(self, child: Child, cause: Cause) -> None:
+    def _note_end(self, child: Child, cause: Cause, detail: str = "") -> None:
         assert child.status is not None
-        self.history.ended(child.status, cause, trio.current_time() - self.began)
+        self.history.ended(child.status, cause, trio.current_time() - self.began, detail)
+        if self.cgroup is not None:
+            self.cgroup.remove()  # if that fails, something in it cannot die yet: the next start uses it as it is
         self._child = None
         self.began_at = None
 

@@ -9,6 +9,7 @@ import trio
 from ocelot.states import State
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.lifecycle import ALIVE
+from supervisor.replicas import base_of
 
 if TYPE_CHECKING:
     from supervisor.process import Process
@@ -35,5 +36,7 @@ def status_of(process: Process) -> ProcessStatus:
         last_exit=history.last_exit,
         reason=process.reason,
         program=process.config.program,
+        group=base_of(process.name) if process.config.replicas is not None else None,
+        depends_on=process.gate.statuses() if process.gate is not None else [],
         health=process.health.status() if process.health is not None else None,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause
+from ocelot.wire.protocol import DependencyStatus
 from supervisor import restart
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
@@ -66,6 +67,9 @@ class Gate(Protocol):
 
     def look(self) -> Hold | None:
         """What holds it back now; None: it may start."""
+
+    def statuses(self) -> list[DependencyStatus]:
+        """What it waits for, one by one, as the status of the process shows it."""
 
 
 class Handles(Protocol):

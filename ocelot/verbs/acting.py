@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from ocelot.errors import OcelotError, UsageError
 from ocelot.verbs.arguments import Add, duration, everybody
 from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain
 from ocelot.verbs.terminal import colour, columns, print_json
-from ocelot.wire.client import call
+from ocelot.wire.client import call, quote
 
 
 def _add_action(command: ArgumentParser) -> None:
     everybody(command)
+    _add_waiting(command)
+    command.epilog = _EPILOGS[command.prog.rpartition(" ")[2]]
+    command.set_defaults(run=_act)
+
+
+def _add_waiting(command: ArgumentParser) -> None:
     command.add_argument("--no-wait", dest="wait", action="store_false", help="do not wait until it has taken effect")
     command.add_argument(
         "-t", "--timeout", type=duration, default=90.0, metavar="TIME", help="how long to wait, such as 30s (90s)"
     )
-    command.set_defaults(run=_act)
 
 
 def _add_signal(command: ArgumentParser) -> None:
@@ -26,9 +32,20 @@ def _add_signal(command: ArgumentParser) -> None:
     command.set_defaults(run=_act, wait=False, timeout=0.0)
 
 
-def _act(options: Namespace) -> int:
-    from ocelot.wire.tables import process_table
+def _add_scale(command: ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="an entry of the configuration that has replicas")
+    command.add_argument("replicas", metavar="N", type=int, help="how many there are to be, from 0 up")
+    _add_waiting(command)
+    command.set_defaults(run=_scale)
 
+
+def _scale(options: Namespace) -> int:
+    body = {"replicas": options.replicas, "wait": options.wait, "timeout": options.timeout}
+    path = f"/v1/processes/{quote(options.name)}/scale"
+    return _told(options, call(options.socket, "POST", path, body, timeout=options.timeout + 30.0))
+
+
+def _act(options: Namespace) -> int:
     names = ["*"] if options.all else options.names
     if not names:
         raise UsageError(f"cannot {options.command} nothing: no NAME was given", hint="name processes, or use --all")
@@ -36,6 +53,12 @@ def _act(options: Namespace) -> int:
     if options.command == "signal":
         body["signal"] = options.signal
     reply = call(options.socket, "POST", f"/v1/processes/{options.command}", body, timeout=options.timeout + 30.0)
+    return _told(options, reply)
+
+
+def _told(options: Namespace, reply: dict[str, Any]) -> int:
+    from ocelot.wire.tables import process_table
+
     if options.json:
         print_json(reply)
     elif reply["processes"]:
@@ -86,11 +109,26 @@ def _reexec(options: Namespace) -> int:
     return OK
 
 
+_EPILOGS = {
+    "start": """\
+What a process requires (dependsOn) and does not have is started first; until its conditions hold the process waits.
+A process with a schedule runs now, and again at its times.
+""",
+    "stop": """\
+Of several, those that depend on others go first. What depends on a process but is not named goes on without it.
+A process with a schedule does not run again until it is started.
+""",
+    "restart": """\
+Processes that depend on one of these with `restart: true` are restarted too; the others go on.
+""",
+}
+
 COMMANDS: dict[str, Add] = {
     "start": _add_action,
     "stop": _add_action,
     "restart": _add_action,
     "signal": _add_signal,
+    "scale": _add_scale,
     "poweroff": _add_power,
     "reboot": _add_power,
     "halt": _add_power,

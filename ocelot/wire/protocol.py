@@ -67,6 +67,26 @@ class HealthStatus(Wire, kw_only=True):
     notify: NotifyStatus | None = None
 
 
+class DependencyStatus(Wire, kw_only=True):
+    """What a process depends on, by the name of the configuration. ``met``: the condition holds now."""
+
+    name: str
+    condition: str
+    required: bool = True
+    restart: bool = False
+    met: bool
+
+
+class ScheduleStatus(Wire, kw_only=True):
+    """``next_run``: on the real clock; None while it is stopped. ``skipped``: times at which the run before still went on."""
+
+    when: str
+    overlap: str
+    next_run: float | None = None
+    skipped: int = 0
+    queued: bool = False
+
+
 class ProcessStatus(Wire, kw_only=True):
     name: str
     state: str
@@ -85,6 +105,10 @@ class ProcessStatus(Wire, kw_only=True):
     """Why it is in this state, in words."""
     program: str = ""
     health: HealthStatus | None = None
+    group: str | None = None
+    """The entry of the configuration that it is a replica of."""
+    depends_on: list[DependencyStatus] = []
+    schedule: ScheduleStatus | None = None
 
 
 class Status(Wire, kw_only=True):
@@ -112,6 +136,14 @@ class ActionRequest(Wire, kw_only=True):
     wait: bool = True
     timeout: float = 90.0
     signal: str | int | None = None
+
+
+class ScaleRequest(Wire, kw_only=True):
+    """How many replicas there are to be. ``wait``: answer when the new ones are up and the others gone."""
+
+    replicas: int
+    wait: bool = True
+    timeout: float = 90.0
 
 
 class ActionReply(Wire, kw_only=True):

@@ -93,6 +93,15 @@ ROUTES: tuple[Route, ...] = (
     *_action("restart", "Restart"),
     *_action("signal", "Send a signal to"),
     Route(
+        "scale",
+        "POST",
+        f"{API}/processes/{{name}}/scale",
+        Role.OPERATE,
+        "Start or stop replicas until there are so many.",
+        protocol.ActionReply,
+        protocol.ScaleRequest,
+    ),
+    Route(
         "wait",
         "POST",
         f"{API}/processes/wait",

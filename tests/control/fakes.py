@@ -88,6 +88,9 @@ class FakeSupervisor:
     def signal(self, names: Sequence[str], number: int) -> None:
         self.signals.append((tuple(names), number))
 
+    def scale(self, name: str, replicas: int) -> None:
+        self.asked.append(("scale", (name, str(replicas))))
+
     def changed(self) -> trio.Event:
         return self._change
 

@@ -40,6 +40,7 @@ def example(route: routes.Route) -> str:
 BODIES = {"start": b'{"names": ["web"], "wait": false}', "signal": b'{"names": ["web"], "signal": "HUP"}'}
 BODIES |= {"stop": BODIES["start"], "restart": BODIES["start"], "signalOne": BODIES["signal"]}
 BODIES |= {f"{verb}One": b'{"wait": false}' for verb in ("start", "stop", "restart")}
+BODIES |= {"scale": b'{"replicas": 0}'}
 BODIES |= {"wait": b'{"names": ["web"], "timeout": 0}', "waitOne": b""}
 RANK = {None: 0, Role.READ: 1, Role.OPERATE: 2, Role.ADMIN: 3}
 
@@ -75,6 +76,7 @@ def test_the_matrix_of_permissions(route: routes.Route, role: Role | None) -> No
         ("start", Role.OPERATE),
         ("stopOne", Role.OPERATE),
         ("signal", Role.OPERATE),
+        ("scale", Role.OPERATE),
         ("power", Role.ADMIN),
         ("health", None),
     ],
@@ -214,6 +216,55 @@ def test_no_wait_answers_at_once() -> None:
     _, answer, took = play(FakeMachine(), "/v1/processes/web/stop", b'{"wait": false}')
     assert answer["settled"] is False
     assert took < 1.5
+
+
+@pytest.mark.parametrize(
+    ("condition", "state", "status", "settled", "failed"),
+    [
+        ("ready", State.RUNNING, None, True, []),
+        ("running", State.RUNNING, None, True, []),
+        ("ready", State.FATAL, 1, True, ["web"]),
+        ("running", State.EXITED, 0, True, ["web"]),  # a service: it will not run by itself any more
+        ("ready", State.BACKOFF, 1, False, []),  # it will be tried again
+        ("exited", State.EXITED, 7, True, []),
+        ("exited", State.FATAL, 1, True, []),
+        ("completed", State.EXITED, 0, True, []),
+        ("completed", State.EXITED, 7, True, ["web"]),
+        ("completed", State.FATAL, 1, True, ["web"]),
+        ("stopped", State.STOPPED, None, True, []),
+        ("stopped", State.STOPPING, None, False, []),
+    ],
+)
+def test_waiting_ends_when_it_has_come_or_cannot_come_any_more(
+    condition: str, state: State, status: int | None, settled: bool, failed: list[str]
+) -> None:
+    machine = FakeMachine()
+    machine.supervisor.become("web", State.STARTING)
+    body = json.dumps({"condition": condition, "timeout": 5}).encode()
+    _, answer, took = play(
+        machine, "/v1/processes/web/wait", body, lambda: machine.supervisor.become("web", state, status=status)
+    )
+    assert (answer["settled"], answer["failed"]) == (settled, failed)
+    assert took >= 5.0 if not settled else 1.0 <= took < 2.0
+
+
+def test_waiting_for_several_ends_with_the_first_that_fails() -> None:
+    machine = FakeMachine()
+    machine.supervisor.become("web", State.STARTING)
+    machine.supervisor.become("db", State.STARTING)
+    body = b'{"names": ["web", "db"], "condition": "ready"}'
+    fail = [lambda: machine.supervisor.become("db", State.FATAL, status=1)]
+    _, answer, took = play(machine, "/v1/processes/wait", body, *fail)
+    assert answer["failed"] == ["db"]
+    assert took < 2.0
+
+
+def test_an_operator_who_stopped_it_is_not_waited_for() -> None:
+    machine = FakeMachine()
+    machine.supervisor.become("web", State.STOPPED, pid=None)
+    machine.supervisor.status("web").goal = "down"
+    status, answer = ask(machine, "POST", "/v1/processes/web/wait")
+    assert (status, answer["failed"]) == (200, ["web"])
 
 
 @pytest.mark.parametrize(("text", "number"), [("HUP", 1), ("sigterm", 15), ("9", 9), ("SIGRTMIN+3", 37)])
