@@ -109,6 +109,15 @@ class Leaf:
         """How many of its processes the kernel has killed for want of memory since :meth:`prepare`."""
         return self._count_oom_kills() - self._oom_kills
 
+    def starved(self) -> str:
+        """In words, if the kernel has killed any of its processes for want of memory since :meth:`prepare`."""
+        killed = self.oom_kills()
+        if killed <= 0:
+            return ""
+        limit = self.resources.memory_max
+        what = "out of memory" if limit is None else f"out of memory, memoryMax is {limit / 2**20:.4g}MiB"
+        return what if killed == 1 else f"{what}, {killed} of its processes were killed"
+
     def populated(self) -> bool:
         """Whether it holds a living process, in a cgroup below it too; zombies do not count."""
         with suppress(OSError):

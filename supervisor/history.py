@@ -24,15 +24,15 @@ class History:
         self.restarts: dict[str, int] = {}
         self.in_a_row = 0
 
-    def ended(self, status: ExitStatus, cause: Cause, uptime: float) -> None:
-        """It ran for ``uptime`` seconds and ended."""
+    def ended(self, status: ExitStatus, cause: Cause, uptime: float, detail: str = "") -> None:
+        """It ran for ``uptime`` seconds and ended. ``detail``: more about it than ``status`` says."""
         self.last_end = End(status, cause, uptime)
         self.last_exit = ExitInfo(
             status=status.shell_status,
             code=status.code,
             signal=signal_name(status.signal) if status.signal is not None else None,
             cause=cause.value,
-            detail=str(status),
+            detail=f"{status}: {detail}" if detail else str(status),
             at=time.clock_gettime(time.CLOCK_REALTIME),
         )
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ocelot.config import structs
-from ocelot.errors import SpawnError
+from ocelot.errors import OcelotError, SpawnError
 from ocelot.linux.inherited import Inherited
 from supervisor.output import ChildEnds
 from supervisor.spawn import SpawnSpec
 from supervisor.surroundings import Ends, Handles
 
 if TYPE_CHECKING:
+    from supervisor.cgroups import Leaf
     from supervisor.privileges import Credentials
 
 
@@ -73,6 +74,24 @@ def specification(
         umask=-1 if config.umask is None else config.umask,
         privileges=privileges,
     )
+
+
+def leaf(name: str, config: structs.Process) -> Leaf | None:
+    """The cgroup of a process that has ``resources``; always the same one for a name."""
+    if config.resources is None:
+        return None
+    from supervisor.cgroups import Leaf
+
+    return Leaf(name, config.resources)
+
+
+def prepare(cgroup: Leaf, config: structs.Process) -> str:
+    """Make the cgroup for the next start and return its folder. Raises SpawnError: no limit is silently left out."""
+    try:
+        return cgroup.prepare()
+    except OcelotError as error:
+        message = f'cannot start "{config.program}": {error.message}'
+        raise SpawnError(message, hint=error.hint, step="resources") from error
 
 
 def _give(ends: Ends, who: Credentials, program: str) -> None:

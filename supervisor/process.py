@@ -342,6 +342,8 @@ class Process:
                 shell_status = 127 if isinstance(error, SpawnError) and error.errno == errno.ENOENT else 126
                 self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
                 await self._finish_output()
+                if self.cgroup is not None:
+                    self.cgroup.remove()
                 return self._decide()
             if child is None:
                 self.reason = f"stopped ({self._why.value}) before it had started"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,6 +14,9 @@ from supervisor.environment_file import read_environment_file
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.surroundings import Ends, Handing, Handles, Health, ProcessOutput, Surroundings
+
+if TYPE_CHECKING:
+    from supervisor.cgroups import Leaf
 
 OPEN_TIMEOUT = 30.0
 """Seconds for a network file system to open a program."""
@@ -25,6 +29,7 @@ async def start_child(
     health: Health | None,
     *,
     listening: Handing | None = None,
+    cgroup: Leaf | None = None,
     on_exit: Callable[[], None],
     stopped: Callable[[], Awaitable[None]],
 ) -> Child | None:
@@ -33,7 +38,7 @@ async def start_child(
     from_file = {} if path is None else await read_environment_file(path)
     opened: list[Ends | Handles] = []
     try:
-        spec = _specification(config, around, output, (health, listening), from_file, opened)
+        spec = _specification(config, around, output, (health, listening), cgroup, from_file, opened)
         if not around.slow(spec):
             return around.spawner.spawn(spec, on_exit=on_exit)
         child = None
@@ -57,10 +62,12 @@ def _specification(
     around: Surroundings,
     output: ProcessOutput,
     handing: tuple[Handing | None, Handing | None],
+    cgroup: Leaf | None,
     from_file: Mapping[str, str],
     opened: list[Ends | Handles],
 ) -> SpawnSpec:
     """What to start. What was opened for it is added to ``opened``, and closed once the child has it."""
+    folder = launch.prepare(cgroup, config) if cgroup is not None else None
     environment = launch.environment(config, around.inherited, around.environment, from_file)
     handles: list[Handles] = []
     step = ""
@@ -79,4 +86,4 @@ def _specification(
             errno=error.errno or 0 if isinstance(error, OSError) else 0,
         ) from error
     opened.append(ends)
-    return launch.specification(config, environment, ends, around.inherited, handles=handles)
+    return launch.specification(config, environment, ends, around.inherited, handles=handles, cgroup=folder)
