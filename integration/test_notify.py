@@ -1,0 +1,153 @@
+"""Notifications to a real ocelot: by systemd-notify, by hand, by strangers, and by those who mean it ill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration import speaker
+from integration.desk import SLEEPER, Desk, desk
+from integration.test_probes import processes, until
+from ocelot.wire.client import call
+
+pytestmark = pytest.mark.root
+
+SPEAKER = str(Path(speaker.__file__))
+
+
+def speaking(*words: str, **more: Any) -> dict[str, Any]:
+    return {"program": sys.executable, "arguments": ["-SE", SPEAKER, *words], "notify": "systemd", **more}
+
+
+def heard(machine: Desk, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = processes(machine)[name]["health"]["notify"]
+    return found
+
+
+def test_what_processes_say(tmp_path: Path) -> None:
+    said = {
+        "plain": speaking("0.2", "READY=1+STATUS=serving 3 clients"),
+        "gone": speaking("gone"),
+        "dropped": speaking("dropped"),
+        "barrier": speaking("barrier", "fdstore", "READY=1"),
+        "garbage": speaking("garbage", "READY=1"),
+        "flood": speaking("flood", "READY=1"),
+        "main": speaking("child", "MAINPID=1", "READY=1"),
+        "reloads": speaking("READY=1", "0.1", "RELOADING=1+MONOTONIC_USEC=1"),
+        "stops": speaking("READY=1", "0.4", "STOPPING=1+ERRNO=5"),
+        "newline": {
+            "program": "/bin/sh",
+            "arguments": ["-c", "sleep 0.2; echo >&5; exec 5>&-; exec sleep 1000"],
+            "notify": {"fd": 5},
+        },
+    }
+    with desk(tmp_path, said) as machine:
+        found = until(machine, lambda all_: all(each["state"] == "running" for each in all_.values()))
+        until(machine, lambda all_: all_["stops"]["ready"] is False)
+        found = until(machine, lambda all_: all_["reloads"]["health"]["notify"]["state"] == "reloading")
+        for name in set(said) - {"stops"}:
+            assert found[name]["ready"], name
+        notify = {name: process["health"]["notify"] for name, process in found.items()}
+        assert notify["plain"]["text"] == "serving 3 clients"
+        assert notify["gone"]["text"] == "child 49"
+        assert notify["stops"]["state"] == "stopping"
+        assert notify["stops"]["errno"] == 5
+        assert notify["newline"] is None
+        main = notify["main"]["mainPid"]
+        assert main != found["main"]["pid"]
+        assert Path(f"/proc/{main}/stat").read_text().split()[3] == str(found["main"]["pid"])
+        log = machine.log.read_text()
+        assert "barrier True" in log
+        assert "fdstore True" in log
+        assert log.count("barrier: notify: FDSTORE is refused") == 1
+        assert log.count("main: notify: MAINPID=1 is refused") == 1
+        assert log.count("garbage: notify: a message of more than 4096 bytes is ignored") == 1
+        assert log.count("flood: notify: sends more than") == 1
+        assert "could not be taken" not in log
+        paths = os.listdir("/run/ocelot/notify")
+        assert any(path.startswith("plain.") for path in paths)
+    assert not any(path.startswith("plain.") for path in os.listdir("/run/ocelot/notify"))
+
+
+@pytest.mark.skipif(shutil.which("systemd-notify") is None, reason="systemd-notify is not installed")
+def test_systemd_notify_in_a_script(tmp_path: Path) -> None:
+    script = "systemd-notify --status='coming up'; sleep 0.2; systemd-notify --ready --status=up; exec sleep 1000"
+    mine = "systemd-notify --ready --pid=$$ --uid=nobody; exec sleep 1000"
+    unwatched = 'test -n "$WATCHDOG_USEC" && exit 9; systemd-notify --ready; exec sleep 1000'
+    said = {
+        name: {"program": "/bin/sh", "arguments": ["-c", text], "notify": "systemd"}
+        for name, text in (("script", script), ("user", mine), ("unwatched", unwatched))
+    }
+    with desk(tmp_path, said) as machine:
+        found = until(machine, lambda all_: all(each["ready"] for each in all_.values()))
+        assert found["script"]["health"]["notify"]["text"] == "up"
+        assert found["user"]["health"]["notify"]["mainPid"] == found["user"]["pid"]
+
+
+def test_who_is_not_of_the_process_is_not_heard(tmp_path: Path) -> None:
+    waiting = {**SLEEPER, "notify": "systemd"}
+    with desk(tmp_path, {"victim": waiting, "other": speaking("READY=1")}) as machine:
+        found = until(machine, lambda all_: all_["other"]["ready"] and all_["victim"]["pid"])
+        environment = Path(f"/proc/{found['victim']['pid']}/environ").read_bytes().split(b"\0")
+        address = next(each[14:].decode() for each in environment if each.startswith(b"NOTIFY_SOCKET="))
+        for _ in range(500):
+            speaker.send(b"READY=1\nMAINPID=1", address=address)
+        for _ in range(3):  # of another user, and ended before anybody can look at them
+            speaker.from_a_child(b"READY=1", uid=65534, address=address)
+        time.sleep(0.6)  # those that came too fast are read by now
+        victim = processes(machine)["victim"]
+        assert (victim["state"], victim["ready"]) == ("starting", False)
+        assert victim["health"]["notify"]["state"] == "silent"
+        log = machine.log.read_text()
+        assert log.count("victim: notify: a message from pid") == 1
+
+
+def test_a_flood_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    floods = {f"flood{number}": speaking("flood", "flood", "READY=1") for number in range(3)}
+    with desk(tmp_path, floods) as machine:
+        until(machine, lambda all_: any(each["health"]["notify"]["text"] for each in all_.values()))
+        waited = []
+        for _ in range(20):
+            began = time.monotonic()
+            call(machine.socket, "GET", "/v1/status")
+            waited.append(time.monotonic() - began)
+            time.sleep(0.02)
+        print(f"a status during a flood: {sorted(waited)[10] * 1000:.0f}ms, at most {max(waited) * 1000:.0f}ms")
+        assert sorted(waited)[10] < 0.2
+        until(machine, lambda all_: all(each["ready"] for each in all_.values()))
+
+
+def test_deadlines_and_watchdogs(tmp_path: Path) -> None:
+    watchdog = {"type": "systemd", "watchdog": "300ms"}
+    again = {"type": "Always", "backoff": "0s"}
+    said = {
+        "never": {**SLEEPER, "notify": {"type": "systemd", "timeout": "200ms"}},
+        "extends": speaking(
+            "EXTEND_TIMEOUT_USEC=5000000", "0.6", "READY=1", notify={"type": "systemd", "timeout": "400ms"}
+        ),
+        "no-newline": {**SLEEPER, "notify": {"fd": 3, "timeout": "300ms"}},
+        "faithful": speaking("READY=1", *["ping"] * 50, notify=watchdog),
+        "silent": speaking("READY=1", "ping", notify=watchdog, restartPolicy=again),
+        "trigger": speaking("READY=1", "0.2", "WATCHDOG=trigger", notify=watchdog, restartPolicy=again),
+    }
+    with desk(tmp_path, said) as machine:
+        found = until(
+            machine,
+            lambda all_: all(all_[name]["restarts"] for name in ("silent", "trigger")) and all_["extends"]["ready"],
+        )
+        assert found["silent"]["restartsByCause"].keys() == {"watchdog"}
+        assert found["trigger"]["restartsByCause"].keys() == {"watchdog"}
+        assert (found["faithful"]["restarts"], found["faithful"]["ready"]) == (0, True)
+        assert found["faithful"]["health"]["notify"]["watchdog"] == 0.3
+        found = until(machine, lambda all_: all_["never"]["state"] == all_["no-newline"]["state"] == "exited")
+        assert found["never"]["lastExit"]["cause"] == "startup"
+        assert "it did not say that it is ready within 0.2s" in found["never"]["reason"]
+        log = machine.log.read_text()
+        assert "silent: stopping: it sent no WATCHDOG=1 for 0.3s" in log
+        assert "trigger: stopping: it sent WATCHDOG=trigger" in log
