@@ -8,6 +8,8 @@ is the root of the hierarchy (admin-guide/cgroup-v2, "No Internal Process Constr
         ocelot            holds nothing but
             web.process   one for each process
 
+(``ocelot`` has a number behind it where there may be more than one supervisor in a cgroup.)
+
 The leaf of a process stays the same over its lives; it is removed when it is empty and made again by the next start.
 Nothing is remembered between two calls that the kernel does not know, so another image of PID 1 finds what this one made.
 A machine that cannot do what ``resources`` asks for fails the start: a limit that silently does not hold is worse than none.
@@ -27,10 +29,10 @@ import trio
 from ocelot.config.privileges import IoMax, Resources
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
+from ocelot.linux.identity import Identity, identity
 from ocelot.linux.mountinfo import MountInfo, mounts
 
 SELF = "ocelot.self"
-GROUP = "ocelot"
 CPU_PERIOD = 100_000
 """Microseconds, the kernel's own default."""
 
@@ -42,9 +44,11 @@ class Place:
     folder: str
     root: bool
 
+    name: str = "ocelot"
+
     @property
     def group(self) -> str:
-        return f"{self.folder}/{GROUP}"
+        return f"{self.folder}/{self.name}"
 
 
 def find(proc: str = "/proc/self") -> Place:
@@ -64,7 +68,14 @@ def find(proc: str = "/proc/self") -> Place:
     folder = os.path.normpath(f"{mount.target}/{path.strip('/')}")
     if os.path.basename(folder) == SELF:
         folder = os.path.dirname(folder)
-    return Place(folder, root=not os.path.exists(f"{folder}/cgroup.type"))
+    return Place(folder, not os.path.exists(f"{folder}/cgroup.type"), _group_name())
+
+
+def _group_name() -> str:
+    """Another one for each supervisor on a machine; that of the machine's init is plain. A re-exec keeps the pid."""
+    if identity() is Identity.MACHINE:
+        return "ocelot"
+    return f"ocelot-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}"
 
 
 def _mount(table: Iterable[MountInfo]) -> MountInfo | None:
@@ -173,6 +184,9 @@ class Leaf:
             return True
         except OSError:
             return False
+        assert self._place is not None
+        with suppress(OSError):  # others are in it
+            os.rmdir(self._place.group)
         return True
 
     def _holds(self, pid: int) -> bool:
@@ -182,7 +196,7 @@ class Leaf:
             own = next(line[3:] for line in _read(f"/proc/{pid}/cgroup").splitlines() if line.startswith("0::"))
         except (OSError, StopIteration):
             return False
-        return f"/{GROUP}/{self.name}.process" in own
+        return f"/{self._place.name}/{self.name}.process" in own
 
     def _count_oom_kills(self) -> int:
         with suppress(OSError):

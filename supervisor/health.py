@@ -74,7 +74,7 @@ def attend(
             watches.append(watch)
             probes[role] = Probe(role, probe, watch.check, wait=True)
         else:
-            probes[role] = Probe(role, probe, _check(probe, config, around))
+            probes[role] = Probe(role, probe, _check(probe, name, config, around))
     said: Said | None = None
     health = Health(name, config, probes, watches, changed)
     if config.notify is not None and config.notify.kind == "systemd":
@@ -94,13 +94,13 @@ def _configured(config: structs.Process) -> dict[Role, structs.Probe]:
     return {role: probe for role, probe in found.items() if probe is not None}
 
 
-def _check(probe: structs.Probe, config: structs.Process, around: Surroundings) -> Check:
+def _check(probe: structs.Probe, name: str, config: structs.Process, around: Surroundings) -> Check:
     """What makes the check of ``probe``; what it needs is imported when it is first made."""
     match probe.handler:
         case structs.ExecCommand():
             from supervisor.probe_exec import check_exec
 
-            return partial(check_exec, partial(_start_command, probe.handler.command, config, around))
+            return partial(check_exec, partial(_start_command, probe.handler.command, name, config, around))
         case structs.Grpc():
             from supervisor.probe_grpc import check_grpc
 
@@ -123,12 +123,15 @@ def _network_check(handler: structs.Handler) -> Check:
             raise AssertionError(f"{handler} has no check")
 
 
-async def _start_command(command: Sequence[str], config: structs.Process, around: Surroundings, ends: Ends) -> Child:
+async def _start_command(
+    command: Sequence[str], name: str, config: structs.Process, around: Surroundings, ends: Ends
+) -> Child:
     """Start a command as the process itself would be started. Raises SpawnError."""
     path = config.environment_file
     from_file = {} if path is None else await read_environment_file(path)
     environment = launch.environment(config, around.inherited, around.environment, from_file)
-    spec = launch.specification(config, environment, ends, around.inherited, argv=command)
+    cgroup = launch.joined(name, config)
+    spec = launch.specification(config, environment, ends, around.inherited, argv=command, cgroup=cgroup)
     if around.slow(spec):
         return await around.spawner.spawn_in_thread(spec, timeout=OPEN_TIMEOUT, on_exit=_nobody_else)
     return around.spawner.spawn(spec, on_exit=_nobody_else)

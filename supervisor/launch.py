@@ -85,6 +85,15 @@ def leaf(name: str, config: structs.Process) -> Leaf | None:
     return Leaf(name, config.resources)
 
 
+def joined(name: str, config: structs.Process) -> str | None:
+    """The folder of the cgroup that a process lives in now, for what runs beside it; None: it has none, or does not run."""
+    cgroup = leaf(name, config)
+    try:
+        return cgroup.folder if cgroup is not None and cgroup.populated() else None
+    except OcelotError:
+        return None
+
+
 def prepare(cgroup: Leaf, config: structs.Process) -> str:
     """Make the cgroup for the next start and return its folder. Raises SpawnError: no limit is silently left out."""
     try:

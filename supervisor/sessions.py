@@ -120,7 +120,8 @@ async def _start(supervisor: Supervised, name: str | None, request: SessionReque
         path = config.environment_file
         from_file = {} if path is None else await read_environment_file(path)
         environment = launch.environment(config, around.inherited, around.environment, from_file)
-        spec = launch.specification(config, environment, streams, around.inherited, argv=("sh",))
+        cgroup = launch.joined(name, config)
+        spec = launch.specification(config, environment, streams, around.inherited, argv=("sh",), cgroup=cgroup)
     environment = {**spec.environment, **request.environment}
     spec = replace(
         spec,

@@ -215,7 +215,14 @@ def test_removes_what_the_process_has_made_below_too(tmp_path):
     (tmp_path / "ocelot" / "web.process" / "a" / "b").mkdir(parents=True)
     leaf = Leaf("web", Resources(), Place(str(tmp_path), root=True))
     assert leaf.remove()
-    assert os.listdir(tmp_path / "ocelot") == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_last_leaf_but_one_leaves_the_others_alone(tmp_path):
+    for name in ("web", "db"):
+        (tmp_path / "ocelot" / f"{name}.process").mkdir(parents=True)
+    assert Leaf("web", Resources(), Place(str(tmp_path), root=True)).remove()
+    assert os.listdir(tmp_path / "ocelot") == ["db.process"]
 
 
 def test_a_leaf_that_is_in_use_stays(place):
