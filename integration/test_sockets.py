@@ -1,0 +1,188 @@
+"""Sockets that ocelot holds: no connection is refused while the process behind them is killed again and again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.desk import PATIENCE, desk
+from integration.test_metrics import free_port
+from integration.test_probes import processes, until
+
+SERVER = """
+import os, socket, sys
+assert int(os.environ["LISTEN_PID"]) == os.getpid()
+names = os.environ["LISTEN_FDNAMES"].split(":")
+assert len(names) == int(os.environ["LISTEN_FDS"])
+found = {name: socket.socket(fileno=3 + n) for n, name in enumerate(names)}
+print({name: (s.family.name, s.type.name, os.get_blocking(s.fileno())) for name, s in found.items()}, flush=True)
+here = found[sys.argv[1]]
+if here.type == socket.SOCK_DGRAM:
+    while True:
+        data, peer = here.recvfrom(1000)
+        here.sendto(data.upper(), peer)
+while True:
+    connection, _ = here.accept()
+    with connection:
+        try:
+            connection.sendall(b"%d\\n" % os.getpid())
+        except OSError:
+            pass
+"""
+
+
+def serving(sockets: list[dict[str, Any]], name: str, **more: Any) -> dict[str, Any]:
+    again = {"type": "Always", "backoff": "0s"}
+    return {
+        "program": sys.executable,
+        "arguments": ["-SE", "-c", SERVER, name],
+        "sockets": sockets,
+        "restartPolicy": again,
+        **more,
+    }
+
+
+class Load:
+    """Connects as fast as it can, and counts how that ended."""
+
+    def __init__(self, family: int, where: Any) -> None:
+        self.family, self.where = family, where
+        self.answers: set[bytes] = set()
+        self.served = self.cut = 0
+        self.failed: list[OSError] = []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.run) for _ in range(4)]
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            try:
+                with socket.socket(self.family) as sock:
+                    sock.settimeout(PATIENCE)
+                    sock.connect(self.where)
+                    # A connection that was accepted by one that was then killed is cut: nobody can save that one
+                    try:
+                        answer = sock.recv(100)
+                    except ConnectionResetError:
+                        answer = b""
+                self.answers.add(answer)
+                self.served += bool(answer)
+                self.cut += not answer
+            except OSError as error:
+                self.failed.append(error)
+
+    def __enter__(self) -> Load:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_no_connection_is_refused_while_the_server_is_killed_again_and_again(tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    path = str(tmp_path / "folder" / "server.sock")
+    listen = f"tcp://127.0.0.1:{port}" if kind == "tcp" else f"unix://{path}"
+    with desk(tmp_path, {"server": serving([{"name": "main", "listen": listen}], "main")}) as machine:
+        until(machine, lambda all_: all_["server"]["pid"] and (kind == "tcp" or os.path.exists(path)))
+        family, where = (socket.AF_INET, ("127.0.0.1", port)) if kind == "tcp" else (socket.AF_UNIX, path)
+        with Load(family, where) as load:
+            for count in range(15):
+                pid = until(
+                    machine, lambda all_, count=count: all_["server"]["restarts"] == count and all_["server"]["pid"]
+                )
+                served = load.served
+                deadline = time.monotonic() + PATIENCE
+                while load.served < served + 20:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.002)
+                os.kill(pid["server"]["pid"], signal.SIGKILL)
+            until(machine, lambda all_: all_["server"]["restarts"] == 15)
+        print(
+            f"{kind}: {load.served} connections served by {len(load.answers) - 1} processes, {load.cut} cut, none refused"
+        )
+        assert load.failed == []
+        assert load.served > 15 * 20
+        assert len(load.answers - {b""}) >= 15
+        assert load.cut <= 15 * 2
+        assert processes(machine)["server"]["restartsByCause"] == {"signal": 15}
+    assert not os.path.exists(path)
+
+
+@pytest.mark.root
+def test_every_kind_of_socket(tmp_path: Path) -> None:
+    port, datagrams = free_port(), free_port()
+    path = tmp_path / "owned.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))  # left over from a former life
+    sockets = [
+        {"name": "all", "listen": f"*:{port}"},
+        {"name": "datagrams", "listen": f"udp://[::1]:{datagrams}"},
+        {"name": "owned", "listen": str(path), "mode": "0640", "user": "nobody", "group": "65533"},
+        {"name": "abstract", "listen": f"@{tmp_path}"},
+    ]
+    with desk(tmp_path, {"server": serving(sockets, "datagrams")}) as machine:
+        until(machine, lambda all_: "'abstract'" in machine.log.read_text())
+        assert (
+            "{'all': ('AF_INET6', 'SOCK_STREAM', True), 'datagrams': ('AF_INET6', 'SOCK_DGRAM', True),"
+            " 'owned': ('AF_UNIX', 'SOCK_STREAM', True), 'abstract': ('AF_UNIX', 'SOCK_STREAM', True)}"
+        ) in machine.log.read_text()
+        found = path.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, 65534, 65533)
+        for family, where in ((socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))):
+            with socket.socket(family) as sock:
+                sock.connect(where)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"\0{tmp_path}")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE)
+            sock.sendto(b"hello", ("::1", datagrams))
+            assert sock.recv(100) == b"HELLO"
+    assert not path.exists()
+
+
+def test_what_is_in_the_way_is_said_and_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "busy.sock"
+    (tmp_path / "file").write_text("precious")
+    again = {"type": "Always", "backoff": "100ms", "multiplier": 1}
+    with socket.create_server(("127.0.0.1", 0)) as busy, socket.socket(socket.AF_UNIX) as lively:
+        lively.bind(str(path))
+        lively.listen()
+        port = busy.getsockname()[1]
+        set_ = {
+            "port": serving([{"name": "a", "listen": f"127.0.0.1:{port}"}], "a", restartPolicy=again),
+            "path": serving([{"name": "a", "listen": str(path)}], "a", restartPolicy={"type": "Never"}),
+            "file": serving([{"name": "a", "listen": f"{tmp_path}/file"}], "a", restartPolicy={"type": "Never"}),
+            "user": serving(
+                [{"name": "a", "listen": f"{tmp_path}/user", "user": "no-such-user"}],
+                "a",
+                restartPolicy={"type": "Never"},
+            ),
+        }
+        with desk(tmp_path, set_) as machine:
+            found = until(machine, lambda all_: all(each["state"] in ("backoff", "fatal") for each in all_.values()))
+            for name, address in (("port", f"tcp://127.0.0.1:{port}"), ("path", f"unix://{path}")):
+                assert (
+                    f'cannot open its sockets: cannot listen on "{address}": Address already in use'
+                    in found[name]["reason"]
+                )
+            assert "Address already in use" in found["file"]["reason"]
+            assert 'cannot find the user "no-such-user"' in found["user"]["reason"]
+            assert (tmp_path / "file").read_text() == "precious"
+            assert not (tmp_path / "user").exists()
+            busy.close()
+            found = until(machine, lambda all_: all_["port"]["state"] == "running")
+            assert found["port"]["restartsByCause"].keys() == {"spawn-failed"}
+        assert path.exists()
