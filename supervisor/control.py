@@ -63,8 +63,8 @@ class Supervised(Protocol):
 
     def signal(self, names: Sequence[str], number: int) -> None: ...
 
-    def scale(self, name: str, replicas: int) -> None:
-        """Ask for so many replicas. Raises ControlError."""
+    async def scale(self, name: str, replicas: int) -> None:
+        """Ask for so many replicas; when this returns, ``status`` of new ones comes after the request. Raises ControlError."""
 
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
@@ -82,6 +82,10 @@ class Supervised(Protocol):
     @property
     def outputs(self) -> Mapping[str, LogSource]:
         """By the name of the process."""
+
+    @property
+    def cgroups(self) -> Mapping[str, str]:
+        """The folder of the cgroup of each process that has one, by name."""
 
 
 class LogSource(Protocol):

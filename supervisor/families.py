@@ -63,6 +63,39 @@ def processes(statuses: Iterable[ProcessStatus]) -> Iterator[Metric]:
     yield from (up, ready, state, restarts, last_exit, started)
 
 
+def probes(statuses: Iterable[ProcessStatus]) -> Iterator[Metric]:
+    """What the probes found. Latencies as a sum and a number, so that any span can be averaged."""
+    by_probe = ("process", "probe")
+    success = _gauge("ocelot_probe_success", "Whether the last look of the probe was a success.", by_probe)
+    latency = _gauge("ocelot_probe_latency_seconds", "How long the last look of the probe took.", by_probe)
+    runs = _counter("ocelot_probe_runs", "Looks of the probe, by what they found.", (*by_probe, "result"))
+    spent = _counter("ocelot_probe_seconds", "How long all looks of the probe took together.", by_probe)
+    for status in statuses:
+        for probe in status.health.probes if status.health is not None else ():
+            labels = (status.name, probe.role)
+            if probe.ok is not None:
+                success.add_metric(labels, 1.0 if probe.ok else 0.0)
+            if probe.latency is not None:
+                latency.add_metric(labels, probe.latency)
+            runs.add_metric((*labels, "success"), probe.runs - probe.misses)
+            runs.add_metric((*labels, "failure"), probe.misses)
+            spent.add_metric(labels, probe.seconds)
+    yield from (success, latency, runs, spent)
+
+
+def schedules(statuses: Iterable[ProcessStatus]) -> Iterator[Metric]:
+    """When the processes with a schedule run next, and what they missed."""
+    due = _gauge("ocelot_process_next_run_seconds", "When it is to run next, since the epoch.", ("process",))
+    skipped = _counter("ocelot_process_skipped_runs", "Times at which the run before still went on.", ("process",))
+    for status in statuses:
+        if status.schedule is None:
+            continue
+        if status.schedule.next_run is not None:
+            due.add_metric((status.name,), status.schedule.next_run)
+        skipped.add_metric((status.name,), status.schedule.skipped)
+    yield from (due, skipped)
+
+
 def usage(usages: Mapping[str, Usage]) -> Iterator[Metric]:
     """What each process uses, with its children."""
     yield from _counted(usages)
@@ -156,11 +189,13 @@ def outputs(sources: Iterable[tuple[str, LogSource]]) -> Iterator[Metric]:
     labels = ("process", "stream")
     relayed = _counter("ocelot_process_output_bytes", "What it wrote through ocelot.", labels)
     dropped = _counter("ocelot_process_output_dropped_bytes", "How much of it did not reach its destination.", labels)
+    rotations = _counter("ocelot_process_output_rotations", "Times that its log file made way for a new one.", labels)
     for name, source in sources:
         for stream, counters in source.counters.items():
             relayed.add_metric((name, stream), counters.bytes)
             dropped.add_metric((name, stream), counters.dropped)
-    yield from (relayed, dropped)
+            rotations.add_metric((name, stream), counters.rotations)
+    yield from (relayed, dropped, rotations)
 
 
 def boot(timeline: BootTimeline) -> Iterator[Metric]:

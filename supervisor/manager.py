@@ -107,6 +107,11 @@ class Supervisor:
     def statuses(self) -> list[ProcessStatus]:
         return [process.status() for process in self._processes.values()]
 
+    @property
+    def cgroups(self) -> Mapping[str, str]:
+        """The folder of the cgroup of each process that has one, by name."""
+        return {name: process.cgroup.folder for name, process in self._processes.items() if process.cgroup is not None}
+
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call ``listener`` with every change, at once and in order; it must be quick. Returns how to end that."""
         self._listeners.append(listener)
@@ -260,8 +265,11 @@ class Supervisor:
             self._begin(process)
         self._dismiss_soon(going)
 
-    def scale(self, name: str, replicas: int) -> None:
-        """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones. Raises ControlError."""
+    async def scale(self, name: str, replicas: int) -> None:
+        """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones.
+
+        Returns when the states of the new ones show it. Raises ControlError.
+        """
         config = self._roster.configs.get(name)
         if config is None:
             raise no_such_process(name)
@@ -274,6 +282,8 @@ class Supervisor:
             message = f'cannot scale "{name}" to {replicas} replicas'
             raise ControlError(message, hint=hint, status=400, kind="bad-request")
         self.replace(name, structs_replace(config, replicas=replicas))
+        for process in self._roster.members(name):
+            await process.accepted()
 
     def _make(self, name: str, config: structs.Process) -> Process:
         self.outputs[name] = self._make_output(name, config.log)

@@ -57,7 +57,12 @@ async def read_usage(machine: Controlled, *, pss: bool = False) -> dict[str, fig
     meter = measures(machine).meter
     names = {status.name for status in statuses}
     meter.forget([name for name in meter.known if name not in names])
-    return await meter.read({status.name: status.pid for status in statuses if status.pid is not None}, pss=pss)
+    supervisor = machine.supervisor
+    return await meter.read(
+        {status.name: status.pid for status in statuses if status.pid is not None},
+        pss=pss,
+        cgroups=supervisor.cgroups if supervisor is not None else None,
+    )
 
 
 async def expose(machine: Controlled, accept: str, *, pss: bool = False) -> tuple[bytes, str]:
@@ -81,8 +86,11 @@ async def collect(machine: Controlled, *, pss: bool = False) -> CollectorRegistr
 
     usages = await read_usage(machine, pss=pss)
     supervisor = machine.supervisor
+    statuses = machine.status().processes
     found = [
-        *families.processes(machine.status().processes),
+        *families.processes(statuses),
+        *families.probes(statuses),
+        *families.schedules(statuses),
         *families.usage(usages),
         *families.outputs(supervisor.outputs.items() if supervisor is not None else ()),
         *families.boot(machine.timeline()),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 (the whole package, before parts of it are imported without its __init__)
 import pytest
 import yaml
 
@@ -16,7 +17,6 @@ from supervisor import families
 from supervisor.cgroup_figures import CgroupFigures, Pressure
 from supervisor.figures import Counted, OwnFigures, Usage
 from supervisor.loop_lag import LoopLag
-from supervisor.metrics import _prepare
 
 SHIPPED = Path(families.__file__).parent.parent / "ocelot" / "dashboards"
 SCRAPE_LABELS = {"job", "instance"}
@@ -24,7 +24,6 @@ SCRAPE_LABELS = {"job", "instance"}
 
 def emitted() -> dict[str, set[str]]:
     """The labels of every sample name that a scrape can contain."""
-    _prepare()
     from tests.control.fakes import FakeMachine
 
     machine = FakeMachine()
@@ -35,6 +34,8 @@ def emitted() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"up": set()}
     for family in chain(
         families.processes(machine.status().processes),
+        families.probes(()),
+        families.schedules(()),
         families.usage(used),
         families.outputs(machine.supervisor.outputs.items()),
         families.boot(BootTimeline(spans=[])),

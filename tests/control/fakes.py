@@ -53,6 +53,7 @@ class FakeSupervisor:
     def __init__(self, *names: str) -> None:
         self._all = {name: running(name, pid=100 + index) for index, name in enumerate(names)}
         self.outputs = {name: FakeOutput() for name in names}
+        self.cgroups: dict[str, str] = {}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.signals: list[tuple[tuple[str, ...], int]] = []
         self.journal = Journal(4, now=lambda: 1000.0)
@@ -88,7 +89,7 @@ class FakeSupervisor:
     def signal(self, names: Sequence[str], number: int) -> None:
         self.signals.append((tuple(names), number))
 
-    def scale(self, name: str, replicas: int) -> None:
+    async def scale(self, name: str, replicas: int) -> None:
         self.asked.append(("scale", (name, str(replicas))))
 
     def changed(self) -> trio.Event:
