@@ -40,7 +40,7 @@ async def scale(supervisor: Supervised, name: str, request: ScaleRequest) -> Act
     Raises ControlError for an unknown name, one without replicas, or a number that cannot be.
     """
     before = set(supervisor.names)
-    supervisor.scale(name, request.replicas)
+    await supervisor.scale(name, request.replicas)
     members = [each for each in supervisor.names if each.startswith(f"{name}[")][: request.replicas]
     began = trio.current_time()
     reply = await settle(supervisor, dict.fromkeys(members, has_started), request.timeout if request.wait else 0.0)

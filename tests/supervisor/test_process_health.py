@@ -32,6 +32,9 @@ class FakeHealth:
     def close(self):
         self.closed += 1
 
+    def status(self):
+        return None
+
     async def until_ready(self, child):
         try:
             await trio.sleep(self.delay)
