@@ -286,7 +286,7 @@ def test_a_command_is_started_as_the_process_is():
         spawner = FakeSpawner()
         config = structs.Process(program="p", working_directory="/w", environment_variables={"OWN": "1"})
         ends = SimpleNamespace(stdout=11, stderr=11)
-        await health_module._start_command(("check", "-x"), config, surroundings(spawner), ends)
+        await health_module._start_command(("check", "-x"), "p", config, surroundings(spawner), ends)
         spec = spawner.last.spec
         assert (spec.argv, spec.working_directory, spec.stdout) == (("check", "-x"), "/w", 11)
         assert (spec.environment["OWN"], spec.environment["PHASE"]) == ("1", "1")
