@@ -1,0 +1,52 @@
+"""What ``ocelotctl status NAME`` shows beyond the table: the probes of a process, and what it says of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ocelot.wire.tables import span
+
+
+def health_page(processes: Sequence[Mapping[str, Any]]) -> str:
+    """The details of all of them, each below its name; empty if there are none."""
+    pages = [(process["name"], health_lines(process)) for process in processes]
+    return "".join(f"\n{name}\n" + "".join(f"  {line}\n" for line in lines) for name, lines in pages if lines)
+
+
+def health_lines(process: Mapping[str, Any], *, now: float | None = None) -> list[str]:
+    """A line for each probe and for notifications, as JSON gives them; none for a process without. ``now``: since the epoch."""
+    health = process.get("health")
+    if not health:
+        return []
+    at = time.clock_gettime(time.CLOCK_REALTIME) if now is None else now
+    lines = [_probe(probe, at) for probe in health["probes"]]
+    if health["notify"] is not None:
+        lines.append(_notify(health["notify"]))
+    return lines
+
+
+def _probe(probe: Mapping[str, Any], now: float) -> str:
+    start = f"{probe['role']} ({probe['type']})"
+    if probe["ok"] is None:
+        return f"{start}: no result yet"
+    when = f"{span(max(0.0, now - probe['at']))} ago, took {span(probe['latency'])}"
+    row = probe["successes"] if probe["ok"] else probe["failures"]
+    verdict = f"{'good' if probe['ok'] else 'bad'}, {row} in a row"
+    missed = f"; {probe['misses']} of {probe['runs']} were bad" if probe["misses"] else ""
+    output = f": {probe['output']}" if probe["output"] else ""
+    return f"{start}: {verdict}, {when}{missed}{output}"
+
+
+def _notify(notify: Mapping[str, Any]) -> str:
+    parts = [notify["state"]]
+    if notify["mainPid"] is not None:
+        parts.append(f"main pid {notify['mainPid']}")
+    if notify["errno"] is not None:
+        parts.append(f"errno {notify['errno']}")
+    if notify["watchdog"] is not None:
+        since = f", last sign {span(notify['pinged'])} ago" if notify["pinged"] is not None else ""
+        parts.append(f"watchdog {span(notify['watchdog'])}{since}")
+    text = f': "{notify["text"]}"' if notify["text"] else ""
+    return f"notify: {', '.join(parts)}{text}"

@@ -1,0 +1,35 @@
+"""What the status of one process shows of its health."""
+
+import msgspec
+
+from ocelot.wire.details import health_lines, health_page
+from ocelot.wire.protocol import HealthStatus, NotifyStatus, ProbeStatus, ProcessStatus
+
+
+def plain(health):
+    process = ProcessStatus(name="web", state="running", goal="up", ready=True, health=health)
+    return msgspec.to_builtins(process)
+
+
+def test_a_line_for_each_probe_and_for_what_it_says():
+    good = ProbeStatus(
+        role="readiness", type="httpGet", ok=True, at=90.0, latency=0.004, output="200 OK", successes=3, runs=3
+    )
+    bad = ProbeStatus(
+        role="liveness", type="exec", ok=False, at=99.0, latency=1.0, output="timed out", failures=2, runs=9, misses=4
+    )
+    new = ProbeStatus(role="startup", type="log")
+    notify = NotifyStatus(state="ready", text="3 clients", main_pid=7, watchdog=30.0, pinged=2.0, errno=5)
+    process = plain(HealthStatus(probes=[good, bad, new], notify=notify))
+    assert health_lines(process, now=100.0) == [
+        "readiness (httpGet): good, 3 in a row, 10s ago, took 4ms: 200 OK",
+        "liveness (exec): bad, 2 in a row, 1s ago, took 1s; 4 of 9 were bad: timed out",
+        "startup (log): no result yet",
+        'notify: ready, main pid 7, errno 5, watchdog 30s, last sign 2s ago: "3 clients"',
+    ]
+
+
+def test_nothing_of_those_that_have_none():
+    with_some = plain(HealthStatus(probes=[ProbeStatus(role="startup", type="log")]))
+    assert health_page([plain(None), with_some]) == "\nweb\n  startup (log): no result yet\n"
+    assert health_page([plain(None)]) == ""
