@@ -17,7 +17,7 @@ import msgspec
 from ocelot import __version__, log
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb, State
-from ocelot.wire import drawing, protocol, routes
+from ocelot.wire import drawing, protocol, routes, tables
 from ocelot.wire.protocol import Role
 from supervisor.actions import act, resolve, scale, unknown
 from supervisor.connection import Answer, Request, Response, problem
@@ -101,7 +101,18 @@ async def _status(call: Call) -> Response:
     if "name" in call.query:
         by_name = {process.name: process for process in status.processes}
         status.processes = [by_name[name] for name in resolve(list(by_name), call.query["name"])]
-    return _json(status)
+    if "text/plain" not in call.request.headers.get("accept", ""):
+        return _json(status)
+    # For ocelotctl, which is done sooner when it has nothing to decode and to draw
+    plain = msgspec.to_builtins(status)
+    width = _number(call.query, "columns", None)
+    page = tables.status_page(plain, width=None if width is None else int(width), colour=_flag(call.query, "colour"))
+    if "name" in call.query:
+        from ocelot.wire.details import health_page
+
+        page += health_page(plain["processes"])
+    up = all(map(tables.is_up, plain["processes"]))
+    return Response(page.encode(), media=routes.TEXT, headers={"ocelot-all-up": "true" if up else "false"})
 
 
 async def _processes(call: Call) -> Response:

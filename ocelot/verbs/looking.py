@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 from ocelot import __version__
 from ocelot.errors import ControlError
 from ocelot.verbs.outcome import FAILED, OK, complain, exit_of, told
 from ocelot.verbs.terminal import colour, columns, print_json
-from ocelot.wire.client import Client, call
+from ocelot.wire.client import Client, call, quote
 
+TYPE_CHECKING = False  # typing itself would cost as much as all of this
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from typing import Any
 
     from ocelot.verbs.arguments import Add
 
@@ -26,34 +27,47 @@ def _add_status(command: ArgumentParser) -> None:
 
 
 def _status(options: Namespace) -> int:
-    from ocelot.verbs.arguments import query
-
-    target = "/v1/status" + query(options.names)
+    if options.json and not options.watch:
+        return _status_as_json(options)
     if not options.watch:
-        return _show_status(options, call(options.socket, "GET", target))
+        return status(options.socket, options.names)
     import time
 
     while True:
-        status = call(options.socket, "GET", target)
-        if sys.stdout.isatty() and not options.json:
-            sys.stdout.write("\x1b[H\x1b[2J")
-        _show_status(options, status)
+        if options.json:
+            _status_as_json(options)
+        else:
+            if sys.stdout.isatty():
+                sys.stdout.write("\x1b[H\x1b[2J")
+            status(options.socket, options.names)
         sys.stdout.flush()
         time.sleep(1.0)
 
 
-def _show_status(options: Namespace, status: dict[str, Any]) -> int:
-    from ocelot.wire.tables import is_up, machine_line, process_table
+def status(socket: str, names: list[str]) -> int:
+    """Print the machine and its processes, and return the exit status. The table is made by ocelot: that is quicker."""
+    target = "/v1/status?colour=" + ("true" if colour() else "false")
+    width = columns()
+    if width is not None:
+        target += f"&columns={width}"
+    for name in names:
+        target += f"&name={quote(name)}"
+    with Client(socket) as client:
+        reply = client.request("GET", target, accept="text/plain")
+        page = reply.read()
+    if reply.status != 200:
+        raise told(reply.status, page)
+    sys.stdout.write(page.decode("utf-8", "replace"))
+    return FAILED if names and reply.headers.get("ocelot-all-up") != "true" else OK
 
-    if options.json:
-        print_json(status)
-    else:
-        print(machine_line(status, colour=colour()))
-        if status["processes"]:
-            print()
-            for line in process_table(status["processes"], width=columns(), colour=colour()):
-                print(line)
-    return FAILED if options.names and not all(map(is_up, status["processes"])) else OK
+
+def _status_as_json(options: Namespace) -> int:
+    from ocelot.verbs.arguments import query
+    from ocelot.wire.tables import is_up
+
+    found = call(options.socket, "GET", "/v1/status" + query(options.names))
+    print_json(found)
+    return FAILED if options.names and not all(map(is_up, found["processes"])) else OK
 
 
 def _add_health(command: ArgumentParser) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from ocelot.errors import ControlError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
+    from typing import Any
 
 DEFAULT_SOCKET = "/run/ocelot/control.sock"
 TIMEOUT = 30.0

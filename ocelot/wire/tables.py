@@ -39,6 +39,14 @@ def machine_line(status: Mapping[str, Any], *, colour: bool = False) -> str:
     )
 
 
+def status_page(status: Mapping[str, Any], *, width: int | None, colour: bool = False) -> str:
+    """The whole of ``ocelotctl status``: the machine, and the table of its processes."""
+    lines = [machine_line(status, colour=colour)]
+    if status["processes"]:
+        lines += ["", *process_table(status["processes"], width=width, colour=colour)]
+    return "\n".join(lines) + "\n"
+
+
 def process_table(processes: Sequence[Process], *, width: int | None, colour: bool = False) -> list[str]:
     """A head and one line a process. What does not fit ``width`` is shortened, the last columns first."""
     rows = [_row(process) for process in processes]

@@ -92,6 +92,27 @@ def test_status_can_be_narrowed_to_names_and_patterns() -> None:
     assert [process["name"] for process in some["processes"]] == ["web", "web-2"]
 
 
+def test_status_as_a_table_fits_the_width_and_says_whether_all_are_up() -> None:
+    machine = FakeMachine()
+
+    def page(target: str) -> tuple[bytes, bytes]:
+        answer = trio.run(
+            lambda: talk(control_answer(machine, Role.READ), request("GET", target, Accept="text/plain")),
+            clock=MockClock(autojump_threshold=0),
+        )
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head.lower(), body
+
+    head, body = page("/v1/status?name=web*")
+    assert b"content-type: text/plain" in head
+    assert b"ocelot-all-up: true" in head
+    assert [line.split()[0] for line in body.splitlines()[2:]] == [b"NAME", b"web", b"web-2"]
+    machine.supervisor.become("db", State.FATAL, pid=None)
+    assert b"ocelot-all-up: false" in page("/v1/status")[0]
+    assert max(len(line) for line in page("/v1/status?columns=60")[1].splitlines()[2:]) <= 60
+    assert b"\x1b[31mfatal" in page("/v1/status?colour=true")[1]
+
+
 def test_an_unknown_process_is_404_with_the_nearest_name() -> None:
     status, answer = ask(FakeMachine(), "GET", "/v1/processes/wbe")
     assert status == 404
