@@ -15,7 +15,7 @@ from msgspec.json import Encoder
 
 from ocelot.linux.descriptors import Writer
 from supervisor.ring import real_time
-from supervisor.sinks import Sink
+from supervisor.sinks import BLOCK, Sink
 
 LONGEST = 16 * 1024
 """Bytes of text a record; longer lines become several, all but the last marked as partial."""
@@ -32,7 +32,7 @@ class Record(Struct, omit_defaults=True):
 
 
 class JsonLines:
-    """One JSON object a line, always valid UTF-8: bytes that are not are replaced."""
+    """One JSON object a line, always valid UTF-8: bytes that are not are replaced. ``pending``: the rest of a record."""
 
     whole_lines = True
     framed = True
@@ -43,27 +43,29 @@ class JsonLines:
         self._stream = stream
         self._now = now
         self._encode = Encoder().encode_lines
-        self._pending = b""  # the rest of a record that was begun
+        self.pending = b""
         self._second = (-1, "")
+
+    portion = BLOCK
 
     @property
     def backlog(self) -> int:
-        return len(self._pending) + self.sink.backlog
+        return len(self.pending) + self.sink.backlog
 
     def offer(self, data: bytes) -> int:
         try:
-            if self._pending and not self._flush():
+            if self.pending and not self._flush():
                 return 0
             out = self._encode(self._records(data))
             taken = self.sink.offer(out)
         except OSError:
-            self._pending = b"\n" if self._pending else b""  # at least the next record begins on a line of its own
+            self.pending = b"\n" if self.pending else b""  # at least the next record begins on a line of its own
             raise
         if taken == len(out):
             return len(data)
         whole = out.count(b"\n", 0, taken)
         if taken and out[taken - 1] != 0x0A:
-            self._pending = out[taken : out.find(b"\n", taken) + 1]
+            self.pending = out[taken : out.find(b"\n", taken) + 1]
             whole += 1
         return sum(length for _, length, _ in list(pieces(data))[:whole])
 
@@ -82,13 +84,13 @@ class JsonLines:
     def close(self) -> None:
         with suppress(OSError):
             self._flush()
-        self._pending = b"\n" if self._pending else b""
+        self.pending = b"\n" if self.pending else b""
         self.sink.close()
 
     def _flush(self) -> bool:
-        if self._pending:
-            self._pending = self._pending[self.sink.offer(self._pending) :]
-        return not self._pending
+        if self.pending:
+            self.pending = self.pending[self.sink.offer(self.pending) :]
+        return not self.pending
 
     def _records(self, data: bytes) -> list[Record]:
         stamp = self._time()
@@ -166,6 +168,7 @@ class Labelled:
 
     whole_lines = True
     framed = False
+    portion = BLOCK
 
     def __init__(self, writer: Writer, name: str, stream: str, labels: Labels) -> None:
         self.writer = writer

@@ -28,6 +28,7 @@ from supervisor.ring import real_time
 if TYPE_CHECKING:
     from supervisor.rotation import Namer
     from supervisor.sinks import FileSink
+    from supervisor.snapshots import LogFileSnapshot
 
 RETRY = 1.0
 """Seconds between attempts to open or rotate a file after a failure."""
@@ -35,10 +36,10 @@ RETRY = 1.0
 LOOK = 1.0
 """Seconds between looks at whether the file is still there, while it is written to."""
 
-MODE = 0o640
+PAUSE = 0.05
+"""Seconds between two rounds of tidying: a file that fills up a hundred times a second needs fewer of them."""
 
-FRESH = ".new"
-"""What follows the name of an old file, for the moment in which the new one is made."""
+MODE = 0o640
 
 # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -83,7 +84,7 @@ class LogFile:
         self._now = now
         self._fd = -1
         self._identity = (0, 0)
-        self._size = 0
+        self.size = 0
         self._line = 0  # bytes of the unfinished line at the end
         self._writer: FileSink | None = None  # whose line that is
         self._users: set[FileSink] = set()
@@ -165,8 +166,24 @@ class LogFile:
                 self._tidy_soon()
         elif self._line:
             self._due = True
-        elif self._size:
+        elif self.size:
             self._swap(next(iter(self._users), None))
+
+    # -- across images
+
+    def snapshot(self, user: FileSink) -> LogFileSnapshot:
+        """What an image that replaces this one cannot see from the file."""
+        from supervisor.snapshots import LogFileSnapshot
+
+        device, inode = self._identity
+        line = self._line if self._writer is user else 0
+        return LogFileSnapshot(size=self.size, device=device, inode=inode, line=line)
+
+    def restore(self, kept: LogFileSnapshot, user: FileSink) -> None:
+        """Before it is opened: if it is still the same file then, the line goes on that ``user`` has begun."""
+        self.size, self._identity = kept.size, (kept.device, kept.inode)
+        if kept.line:
+            self._line, self._writer = kept.line, user
 
     # -- writing
 
@@ -177,7 +194,7 @@ class LogFile:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN):
                 return 0
             raise
-        self._size += taken
+        self.size += taken
         return taken
 
     def _end_line(self) -> bool:
@@ -219,13 +236,13 @@ class LogFile:
 
     def _part(self, data: bytes, start: int) -> int:
         """Up to where ``data`` from ``start`` on belongs into this file; ``start`` itself: rotate first."""
-        limit, room = self._limit, (self._limit or 0) - self._size
+        limit, room = self._limit, (self._limit or 0) - self.size
         if limit is None or len(data) - start <= room:
             return len(data)
         end = data.rfind(b"\n", start, start + max(room, 0)) + 1
         if end > start:
             return end
-        if not self._line and self._size:
+        if not self._line and self.size:
             return start
         end = data.find(b"\n", start) + 1 or len(data)
         longest = limit - self._line  # of what is left of this line
@@ -252,45 +269,42 @@ class LogFile:
         if not self._is_ours():
             self._open()  # somebody else has rotated it
             return
-        if not self._size:
+        if not self.size:
             return
         new = self._rename_away()
         about = os.fstat(new)
         self._close()
         self._fd, self._identity = new, (about.st_dev, about.st_ino)
-        self._size = self._line = 0
+        self.size = self._line = 0
         if user is not None:
             user.counters.rotations += 1
         self._tidy_soon()
 
     def _rename_away(self) -> int:
-        """Rename the file at the path and put a new one in its place, which is returned, open. Raises OSError.
+        """Give the file at the path another name, and its place to a new one: that, open. Raises OSError.
 
-        The new one is made first, under another name: when there is no space for it, everything stays as it was.
+        The new one is made first: when there is no space for it, everything stays as it was. At no moment is there no file.
         """
         if self._namer is None:
             from supervisor.rotation import Namer
 
             self._namer = Namer(self.path, self._now)
-        name = self._namer.take()
-        fresh = name + FRESH
-        fd = -1
+        fd, fresh = self._namer.make(_FLAGS, MODE)
         try:
-            fd = os.open(fresh, _FLAGS | os.O_CREAT | os.O_EXCL, MODE)
             self._like(fd, os.stat(self.path))
-            os.rename(self.path, name)
+            name = self._namer.link()
             try:
                 os.rename(fresh, self.path)
             except OSError:
-                old, name = name, ""
-                os.rename(old, self.path)
+                if os.path.lexists(self.path):
+                    os.unlink(name)
+                else:  # it was renamed, where there are no hard links
+                    os.rename(name, self.path)
                 raise
         except OSError:
-            for path in (name, fresh):
-                with suppress(OSError):
-                    os.unlink(path)
-            if fd >= 0:
-                os.close(fd)
+            os.close(fd)
+            with suppress(OSError):
+                os.unlink(fresh)
             raise
         return fd
 
@@ -322,6 +336,7 @@ class LogFile:
                 if problems and not self._untidy:
                     log.warn(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
                 self._untidy = bool(problems)
+                await trio.sleep(PAUSE)
                 if not self._tidy_again:
                     break
         except Exception as error:  # noqa: BLE001 (old files may stay; the set goes on)
@@ -340,16 +355,21 @@ class LogFile:
             fd = self._create(_FLAGS | os.O_CREAT)
         self._close()
         about = os.fstat(fd)
-        if self._identity != (about.st_dev, about.st_ino) or self._size != about.st_size:
+        if self._identity != (about.st_dev, about.st_ino) or self.size != about.st_size:
             self._line = 0
         self._fd = fd
         self._identity = (about.st_dev, about.st_ino)
-        self._size = about.st_size
+        self.size = about.st_size
         self._not_before = 0.0
         self._look_at = time.monotonic() + LOOK
         self._set_boundary(about.st_mtime if about.st_size else self._now())
         if not self._tidied and self._rotation is not None:
             self._tidied = True
+            if about.st_nlink > 1:
+                from supervisor.rotation import finish_interrupted
+
+                with suppress(OSError):
+                    finish_interrupted(self.path)
             self._tidy_soon()
 
     def _create(self, flags: int) -> int:
@@ -382,7 +402,7 @@ class LogFile:
             if (about.st_dev, about.st_ino) != self._identity:
                 self._open()
             else:
-                self._size = about.st_size
+                self.size = about.st_size
 
     def _is_ours(self) -> bool:
         try:

@@ -14,6 +14,7 @@ import select
 import struct
 import termios
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,18 +23,18 @@ import trio
 from ocelot import log
 from ocelot.errors import describe
 from supervisor.ring import Line, Ring, real_time
-from supervisor.sinks import Sink
+from supervisor.sinks import BLOCK, FileSink, Sink
 
 if TYPE_CHECKING:
     from supervisor.formats import Labels
     from supervisor.logfile import LogFiles
     from supervisor.snapshots import StreamSnapshot
 
-BLOCK = 64 * 1024
-"""Bytes a read: the size of a pipe."""
-
 TURN = 16
 """Blocks that one stream may move before the others have their turn: going round costs as much as a block."""
+
+WIDE = 256 * 1024
+"""Bytes that the pipe of a busy writer holds."""
 
 SMALL = 4096
 """Less than this in a read: there is hardly more in the pipe, and looking would cost more than to be told."""
@@ -170,6 +171,7 @@ class Stream:
         "_scope",
         "_waiting",
         "_watched",
+        "_wide",
         "counters",
         "kind",
         "name",
@@ -200,6 +202,7 @@ class Stream:
         self._resumed: trio.Event | None = None  # ... and sets this when it is done
         self._scope: trio.CancelScope | None = None
         self._watched = b""
+        self._wide = False  # whether the pipe is a larger one
 
     def open(self) -> int:
         """A new pipe; the child's end of it, which the caller closes. Raises OSError."""
@@ -214,6 +217,7 @@ class Stream:
             raise
         self._fd = reader
         self._finishing = False
+        self._wide = False
         return writer
 
     async def finish(self) -> None:
@@ -264,15 +268,23 @@ class Stream:
             gap=self._gap,
             mid_line=self._mid_line,
             broken=self._broken,
+            rotations=self.counters.rotations,
+            wide=self._wide,
+            pending=getattr(self.sink, "pending", b""),
+            file=self.sink.file.snapshot(self.sink) if isinstance(self.sink, FileSink) else None,
         )
 
     def restore(self, kept: StreamSnapshot) -> None:
         """Go on with a pipe whose other end is held by a process of the image before this one. Raises OSError."""
         self._fd = kept.fd
         self.ring.restore(kept.ring)
-        self.counters.bytes, self.counters.dropped = kept.read, kept.dropped
+        self.counters.bytes, self.counters.dropped, self.counters.rotations = kept.read, kept.dropped, kept.rotations
         self._rest, self._waiting, self._gap = kept.rest, kept.waiting, kept.gap
-        self._mid_line, self._broken = kept.mid_line, kept.broken
+        self._mid_line, self._broken, self._wide = kept.mid_line, kept.broken, kept.wide
+        if isinstance(self.sink, FileSink) and kept.file is not None:
+            self.sink.file.restore(kept.file, self.sink)
+        elif kept.pending and hasattr(self.sink, "pending"):
+            self.sink.pending = kept.pending
         if self._rest:
             self._relay.expire(self)
         if self._waiting:
@@ -302,7 +314,8 @@ class Stream:
 
     def _pump(self) -> None:
         for _ in range(TURN):
-            block = _read(self._fd)
+            portion = self.sink.portion
+            block = _read(self._fd, portion)
             if block is None:
                 return
             if not block:
@@ -314,8 +327,17 @@ class Stream:
             if not settled:
                 self._hold()
                 return
-            if len(block) < SMALL:
+            if len(block) == portion:
+                if not self._wide:
+                    self._widen()
+            elif len(block) < SMALL:
                 return
+
+    def _widen(self) -> None:
+        """A writer that fills its pipe gets a larger one, so that it need not wait while we write."""
+        self._wide = True
+        with suppress(OSError):  # more than its user may have (pipe(7), pipe-user-pages-soft)
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, WIDE)
 
     def _hold(self) -> None:
         self._holding = True
@@ -411,10 +433,10 @@ class Stream:
         self._watched = b""
 
 
-def _read(fd: int) -> bytes | None:
+def _read(fd: int, portion: int = BLOCK) -> bytes | None:
     """A block, b"" at the end of file, None when there is nothing now."""
     try:
-        return os.read(fd, BLOCK)
+        return os.read(fd, portion)
     except BlockingIOError:
         return None
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from supervisor.logfile import LogFile, LogFiles
     from supervisor.relay import Counters
 
+BLOCK = 64 * 1024
+"""Bytes a read: the size of a pipe."""
+
 RETRY = 1.0
 """Seconds between attempts to open or fill a sink that failed."""
 
@@ -54,6 +57,10 @@ class Sink(Protocol):
     def backlog(self) -> int:
         """Bytes that it has accepted and not passed on yet; while there are any, it is full."""
 
+    @property
+    def portion(self) -> int:
+        """Bytes that it would best get next: about :data:`BLOCK`, never much less."""
+
     def open(self) -> None:
         """Open it now, to show a mistake early. Raises OSError."""
 
@@ -74,6 +81,7 @@ class Shared:
 
     whole_lines = True
     framed = False
+    portion = BLOCK
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -100,6 +108,10 @@ class Late:
 
     backlog = 0
 
+    @property
+    def portion(self) -> int:
+        return BLOCK
+
     async def ready(self, stall: float | None) -> bool:
         """Whoever has chosen to block looks again every second."""
         if stall is not None:
@@ -122,6 +134,15 @@ class FileSink(Late):
     def whole_lines(self) -> bool:
         """So that the streams that share it do not cut each other's lines."""
         return self.file.sharers > 1
+
+    @property
+    def portion(self) -> int:
+        """Up to a multiple of the block in the file: its pages are then filled at one go, which takes half the time.
+
+        Each rotation cuts a block at a line, and without this all that follows would be written across the pages.
+        """
+        left = BLOCK - self.file.size % BLOCK
+        return left if left > BLOCK // 8 else left + BLOCK
 
     def open(self) -> None:
         self.file.open(self)
