@@ -1,0 +1,207 @@
+"""Random sets under random events: what must hold whatever depends on whatever, and whatever happens when.
+
+The conditions are judged here a second time, from what the fake children did, not from the states that ocelot shows.
+"""
+
+import trio
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from ocelot.config import structs
+from ocelot.config.structs import Condition, Dependency, RestartPolicy, RestartType
+from ocelot.linux.inherited import Inherited
+from ocelot.states import ExitStatus, State
+from supervisor.manager import Supervisor
+from tests.supervisor.fakes import FakeOutput, FakeSpawner
+
+CONDITIONS = [Condition.STARTED, Condition.COMPLETED, Condition.COMPLETED_SUCCESSFULLY]
+READY_OR_OVER = {State.RUNNING, State.EXITED, State.FATAL, State.STOPPED}
+
+
+@st.composite
+def sets(draw):
+    """Entries by name; each may depend on those before it. The file has them in another order."""
+    names = [f"p{number}" for number in range(draw(st.integers(2, 6)))]
+    entries = {}
+    for place, name in enumerate(names):
+        oneshot = draw(st.integers(0, 2)) > 0
+        policy = RestartPolicy(
+            type=draw(st.sampled_from([RestartType.NEVER, RestartType.ON_FAILURE]))
+            if oneshot
+            else draw(st.sampled_from(RestartType)),
+            max_retries=draw(st.sampled_from([0, 1, 2])),
+            backoff=draw(st.sampled_from([0.0, 1.0])),
+        )
+        needs = (
+            draw(st.lists(st.sampled_from(names[:place]), unique=True, min_size=draw(st.integers(0, 1)), max_size=3))
+            if place
+            else []
+        )
+        depends_on = {
+            need: Dependency(
+                condition=draw(st.sampled_from(CONDITIONS if entries[need].type == "oneshot" else [Condition.STARTED])),
+                required=draw(st.integers(0, 3)) > 0,
+                restart=draw(st.integers(0, 3)) == 0,
+            )
+            for need in needs
+        }
+        entries[name] = structs.Process(
+            program=name,
+            type="oneshot" if oneshot else "service",
+            restart_policy=policy,
+            depends_on=depends_on,
+            termination_grace_period=5.0,
+        )
+    return {name: entries[name] for name in draw(st.permutations(names))}
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["exit", "exit", "exit", "fail", "fail", "stop", "start", "restart", "refuse", "pause", "pause"]
+        ),
+        st.integers(0, 5),
+        st.sampled_from([0.0, 0.0, 0.3, 2.0]),
+    ),
+    min_size=4,
+    max_size=16,
+)
+
+
+class World:
+    """The children that a set has started, and what it must not do with them."""
+
+    def __init__(self, entries):
+        self.entries = entries
+        self.ran = {}  # by name, the children in order
+        self.spawner = FakeSpawner()
+        self.supervisor = Supervisor(
+            entries,
+            reaper=self.spawner,
+            inherited=Inherited({}, {}),
+            environment={},
+            stdout=None,
+            stderr=None,
+            make_output=FakeOutput,
+        )
+        self.never = set()  # names that could not be started at some time
+        self.touched = set()  # names that an operator has asked for something
+        self._spawn = self.spawner.spawn
+        self.spawner.spawn = self.spawn
+
+    def spawn(self, spec, *, on_exit):
+        name = spec.argv[0]
+        ran = self.ran.setdefault(name, [])
+        assert all(child.status is not None for child in ran), f"{name} runs twice"
+        for need, dependency in self.entries[name].depends_on.items():
+            if dependency.required:
+                assert self.holds(dependency.condition, need), f"{name} starts before {need} is {dependency.condition}"
+        try:
+            child = self._spawn(spec, on_exit=on_exit)
+        except Exception:
+            self.never.add(name)
+            raise
+        ran.append(child)
+        return child
+
+    def holds(self, condition, need):
+        ran = self.ran.get(need, [])
+        if not ran:
+            return False
+        last = ran[-1]
+        if condition is Condition.STARTED:
+            return True
+        if condition is Condition.COMPLETED:
+            return last.status is not None
+        return last.status is not None and last.status.code == 0
+
+    async def do(self, what, which):
+        names = list(self.entries)
+        name = names[which % len(names)]
+        alive = [child for child in self.spawner.children if child.status is None]
+        if what in ("exit", "fail") and alive:
+            alive[which % len(alive)].die(ExitStatus(code=0 if what == "exit" else 3))
+        elif what == "refuse":
+            self.spawner.refuse = 1
+        elif what in ("stop", "start", "restart") and not self.supervisor._stopping:
+            self.touched.add(name)
+            await getattr(self.supervisor, what)([name])
+
+    def check_rest(self):
+        """Nothing moves any more: who still waits has a reason that is true."""
+        for name in self.entries:
+            process = self.supervisor._processes[name]
+            if process.state is not State.WAITING:
+                assert process.state in READY_OR_OVER, f"{name} is {process.state}"
+                continue
+            unmet = [need for need, each in self.entries[name].depends_on.items() if f'"{need}"' in process.reason]
+            assert unmet, process.reason
+            for need in unmet:
+                other = self.supervisor._processes[need]
+                # A run that nobody ends is waited for; one that has ended is not, unless an operator keeps it down
+                assert other.state in (State.RUNNING, State.WAITING) or need in self.touched, (name, process.reason)
+
+
+def simulate(entries, events):
+    async def test():
+        world = World(entries)
+        async with trio.open_nursery() as nursery:
+            ending = []
+
+            async def live():
+                ending.append(await world.supervisor.run())
+
+            nursery.start_soon(live)
+            for what, which, pause in events:
+                await trio.testing.wait_all_tasks_blocked()
+                if ending:
+                    break
+                await world.do(what, which)
+                await trio.sleep(pause)
+            await trio.sleep(500)
+            if not ending:
+                world.check_rest()
+                await check_stop(world)
+            else:
+                event("it came to its end")
+            nursery.cancel_scope.cancel()
+
+    trio.run(test, clock=MockClock(autojump_threshold=0))
+
+
+async def check_stop(world):
+    """Children are told in an order in which nobody loses what it depends on."""
+    order = []
+
+    def note(child):
+        told = child.signal_group
+
+        def signal_group(number):
+            if child.status is None and child not in order:
+                order.append(child)
+                below = [
+                    need
+                    for name, entry in world.entries.items()
+                    if child.spec.argv[0] in entry.depends_on
+                    for need in [name]
+                ]
+                for name in below:
+                    assert all(each.status is not None for each in world.ran.get(name, [])), f"{name} still runs"
+            told(number)
+
+        child.signal_group = signal_group
+
+    alive = [child for child in world.spawner.children if child.status is None]
+    for child in alive:
+        note(child)
+    await world.supervisor.stop_all()
+    assert order == [] if not alive else set(order) == set(alive)
+    assert all(child.status is not None for child in world.spawner.children)
+    assert all(process.state in READY_OR_OVER - {State.RUNNING} for process in world.supervisor._processes.values())
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sets(), EVENTS)
+def test_whatever_happens(entries, events):
+    simulate(entries, events)
