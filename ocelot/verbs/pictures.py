@@ -1,11 +1,11 @@
-"""Pictures: the boot as a timeline."""
+"""Pictures: the boot as a timeline, the dependencies as a graph."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
 
-from ocelot.verbs.arguments import Add
+from ocelot.verbs.arguments import Add, names, query
 from ocelot.verbs.outcome import OK, told
 from ocelot.verbs.terminal import colour, columns, print_json
 from ocelot.wire.client import Client, call
@@ -44,4 +44,29 @@ def _save(picture: bytes, path: str) -> None:
             file.write(picture)
 
 
-COMMANDS: dict[str, Add] = {"boot": _add_boot}
+def _add_graph(command: ArgumentParser) -> None:
+    names(command, "*")
+    command.add_argument("--svg", metavar="FILE", help='write it as a picture, "-" for standard output')
+    command.epilog = "Below each process stands what it depends on; with NAME, only for these."
+    command.set_defaults(run=_graph)
+
+
+def _graph(options: Namespace) -> int:
+    from ocelot.wire import graph
+
+    processes = call(options.socket, "GET", "/v1/status")["processes"]
+    chosen: list[str] = []
+    if options.names:
+        found = call(options.socket, "GET", "/v1/status" + query(options.names))["processes"]
+        chosen = list(dict.fromkeys(process["group"] or process["name"] for process in found))
+    if options.svg:
+        _save(graph.svg(processes).encode(), options.svg)
+    elif options.json:
+        print_json({name: [need["name"] for need in node.needs] for name, node in graph.nodes(processes).items()})
+    else:
+        for line in graph.tree(processes, chosen, colour=colour()):
+            print(line)
+    return OK
+
+
+COMMANDS: dict[str, Add] = {"boot": _add_boot, "graph": _add_graph}

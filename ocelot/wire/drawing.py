@@ -125,15 +125,15 @@ def _row(index: int, span: Mapping[str, Any], total: float) -> str:
     width = max(_BARS * (end - span["start"]) / total, 1.5)
     note = f"{span['outcome']}: {span['detail']}" if span["detail"] else span["outcome"]
     return (
-        f"<g><title>{_escape(_label(span))}: {seconds(end - span['start'])}, {_escape(note)}</title>"
-        f'<text x="{_NAMES - 8}" y="{y + 14}" text-anchor="end">{_escape(_shorten(_label(span), 42))}</text>'
+        f"<g><title>{escape(_label(span))}: {seconds(end - span['start'])}, {escape(note)}</title>"
+        f'<text x="{_NAMES - 8}" y="{y + 14}" text-anchor="end">{escape(_shorten(_label(span), 42))}</text>'
         f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 7}" rx="2" '
         f'fill="{_FILL.get(span["outcome"], "#777777")}"/>'
         f'<text x="{x + width + 5:.1f}" y="{y + 14}" fill="#777777">{seconds(end - span["start"])}</text></g>'
     )
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """For XML text, without the characters that XML 1.0 forbids altogether."""
     clean = "".join(char if char >= " " or char in "\t\n" else "�" for char in text)
     return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -22,6 +22,11 @@ _HEADS = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "WHY")
 _LEAST = (4, 5, 3, 6, 8, 9, 3)
 
 
+def state_colour(state: str) -> str:
+    """The terminal's sequence for the colour of a state; empty if it has none."""
+    return _COLOURS.get(state, "")
+
+
 def is_up(process: Process) -> bool:
     """Running, or a oneshot that is done with success."""
     if process["state"] == "exited" and process["type"] == "oneshot":
