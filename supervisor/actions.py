@@ -10,20 +10,23 @@ from fnmatch import translate
 
 import trio
 
-from ocelot.errors import ControlError
+from ocelot.errors import ControlError, describe
 from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus, ScaleRequest
 from supervisor.control import Supervised
 from supervisor.waiting import Arrived, has_started, has_stopped, settle
 
 
 async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
-    """Do ``verb`` (start, stop, restart, signal) to the processes that ``request`` names, and wait if it says so.
+    """Do ``verb`` (start, stop, restart, signal, rotate) to the processes that ``request`` names, and wait if it says so.
 
     Raises ControlError for unknown names, a bad signal, or a signal to a process that does not run.
     """
     names = resolve(supervisor.names, request.names)
     if verb == "signal":
         send_signal(supervisor, names, request.signal)
+        return ActionReply(processes=[supervisor.status(name) for name in names])
+    if verb == "rotate":
+        rotate(supervisor, names)
         return ActionReply(processes=[supervisor.status(name) for name in names])
     arrived: dict[str, Arrived] = {}
     for name in names:
@@ -116,6 +119,25 @@ def send_signal(supervisor: Supervised, names: Sequence[str], wanted: str | int 
             kind="not-running",
         )
     supervisor.signal(names, number)
+
+
+def rotate(supervisor: Supervised, names: Sequence[str]) -> None:
+    """Rotate the log files of ``names``. Raises ControlError when none has one, or when it cannot be done."""
+    found = 0
+    for name in names:
+        try:
+            found += supervisor.outputs[name].rotate()
+        except OSError as error:
+            raise ControlError(
+                f'cannot rotate the log of "{name}": {describe(error)}', status=500, kind="not-rotated"
+            ) from None
+    if not found:
+        raise ControlError(
+            "cannot rotate anything: none of these processes writes to a file",
+            hint="a log is a file when its destination is {type: file, path: ...}",
+            status=409,
+            kind="no-log-file",
+        )
 
 
 def signal_number(wanted: str | int | None) -> int:

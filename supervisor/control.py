@@ -95,6 +95,9 @@ class LogSource(Protocol):
 
     def watch(self, seen: Callable[[str, Line], None]) -> AbstractContextManager[None]: ...
 
+    def rotate(self) -> int:
+        """Rotate its log files, and say how many streams go to one. Raises OSError."""
+
     @property
     def counters(self) -> Mapping[str, Counters]: ...
 

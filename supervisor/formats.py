@@ -36,6 +36,7 @@ class JsonLines:
 
     whole_lines = True
     framed = True
+    portion = BLOCK
 
     def __init__(self, sink: Sink, name: str, stream: str, *, now: Callable[[], float] = real_time) -> None:
         self.sink = sink
@@ -46,7 +47,9 @@ class JsonLines:
         self.pending = b""
         self._second = (-1, "")
 
-    portion = BLOCK
+    @property
+    def inner(self) -> Sink:
+        return self.sink.inner
 
     @property
     def backlog(self) -> int:
@@ -176,6 +179,10 @@ class Labelled:
         self._stream = stream
         self._labels = labels
         labels.add(name)
+
+    @property
+    def inner(self) -> Sink:
+        return self
 
     @property
     def backlog(self) -> int:

@@ -136,6 +136,14 @@ class Output:
         if self._own_relay:
             self._relay.close()
 
+    def rotate(self) -> int:
+        """Rotate its log files, or open those without rotation anew; how many streams go to one. Raises OSError."""
+        ends = [stream.sink.inner for stream in self._streams.values()]
+        files = [end.file for end in ends if isinstance(end, sinks.FileSink)]
+        for file in dict.fromkeys(files):
+            file.rotate()
+        return len(files)
+
     def snapshot(self) -> dict[str, StreamSnapshot]:
         """By stream name; only streams that are relayed."""
         return {kind: stream.snapshot() for kind, stream in self._streams.items()}

@@ -58,6 +58,10 @@ class Sink(Protocol):
         """Bytes that it has accepted and not passed on yet; while there are any, it is full."""
 
     @property
+    def inner(self) -> Sink:
+        """What it hands everything to in the end, itself if there is nothing behind it."""
+
+    @property
     def portion(self) -> int:
         """Bytes that it would best get next: about :data:`BLOCK`, never much less."""
 
@@ -87,6 +91,10 @@ class Shared:
         self.writer = writer
 
     @property
+    def inner(self) -> Sink:
+        return self
+
+    @property
     def backlog(self) -> int:
         return self.writer.backlog
 
@@ -107,6 +115,10 @@ class Late:
     """What file, syslog and kmsg have in common: they are opened late, and nobody tells when they have space again."""
 
     backlog = 0
+
+    @property
+    def inner(self: Sink) -> Sink:
+        return self
 
     @property
     def portion(self) -> int:

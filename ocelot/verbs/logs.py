@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ocelot.errors import UsageError
-from ocelot.verbs.arguments import Add, moment, names, query
+from ocelot.verbs.arguments import Add, everybody, moment, names, query
 from ocelot.verbs.outcome import OK, told
-from ocelot.verbs.terminal import colour
-from ocelot.wire.client import Client
+from ocelot.verbs.terminal import colour, print_json
+from ocelot.wire.client import Client, call
 
 
 def _add_logs(command: ArgumentParser) -> None:
@@ -41,4 +41,23 @@ def _logs(options: Namespace) -> int:
     return OK
 
 
-COMMANDS: dict[str, Add] = {"logs": _add_logs}
+def _add_rotate(command: ArgumentParser) -> None:
+    everybody(command)
+    command.epilog = """\
+A log file with rotation makes way for a new one now, or at the end of the line that is being written. One without is opened
+anew, by its path: for files that somebody else moves, such as logrotate (which is noticed within a second anyway).
+"""
+    command.set_defaults(run=_rotate)
+
+
+def _rotate(options: Namespace) -> int:
+    chosen = ["*"] if options.all else options.names
+    if not chosen:
+        raise UsageError("cannot rotate nothing: no NAME was given", hint="name processes, or use --all")
+    reply = call(options.socket, "POST", "/v1/processes/rotate", {"names": chosen})
+    if options.json:
+        print_json(reply)
+    return OK
+
+
+COMMANDS: dict[str, Add] = {"logs": _add_logs, "rotate": _add_rotate}

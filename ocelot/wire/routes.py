@@ -97,6 +97,7 @@ ROUTES: tuple[Route, ...] = (
     *_action("stop", "Stop"),
     *_action("restart", "Restart"),
     *_action("signal", "Send a signal to"),
+    *_action("rotate", "Rotate the log files of, or open those without rotation anew,"),
     Route(
         "scale",
         "POST",

@@ -28,6 +28,9 @@ class FakeOutput:
     kept: list[OutputLine] = field(default_factory=list)
     watchers: list[Callable[[str, Line], None]] = field(default_factory=list)
     counters: Mapping[str, Counters] = field(default_factory=lambda: {"stdout": Counters(bytes=120, dropped=7)})
+    files: int = 1
+    rotated: int = 0
+    refusal: OSError | None = None
 
     def lines(self, last: int | None = None, since: float | None = None) -> Sequence[OutputLine]:
         found = [line for line in self.kept if since is None or line.at >= since]
@@ -40,6 +43,12 @@ class FakeOutput:
             yield
         finally:
             self.watchers.remove(seen)
+
+    def rotate(self) -> int:
+        if self.refusal is not None:
+            raise self.refusal
+        self.rotated += 1
+        return self.files
 
     def write(self, at: float, text: str, stream: str = "stdout") -> None:
         self.kept.append(OutputLine(at, stream, text))

@@ -39,6 +39,7 @@ def example(route: routes.Route) -> str:
 
 BODIES = {"start": b'{"names": ["web"], "wait": false}', "signal": b'{"names": ["web"], "signal": "HUP"}'}
 BODIES |= {"stop": BODIES["start"], "restart": BODIES["start"], "signalOne": BODIES["signal"]}
+BODIES |= {"rotate": b'{"names": ["web"]}'}
 BODIES |= {f"{verb}One": b'{"wait": false}' for verb in ("start", "stop", "restart")}
 BODIES |= {"scale": b'{"replicas": 0}'}
 BODIES |= {"wait": b'{"names": ["web"], "timeout": 0}', "waitOne": b""}
@@ -302,6 +303,21 @@ def test_what_is_no_signal_is_refused(text: str | None) -> None:
     status, _ = ask(machine, "POST", "/v1/processes/web/signal", json.dumps({"signal": text}).encode())
     assert status == 400
     assert not machine.supervisor.signals
+
+
+def test_rotating_asks_the_outputs_and_needs_a_log_file() -> None:
+    machine = FakeMachine()
+    outputs = machine.supervisor.outputs
+    outputs["db"].files = 0
+    status, answer = ask(machine, "POST", "/v1/processes/rotate", b'{"names": ["*"]}')
+    assert (status, [process["name"] for process in answer["processes"]]) == (200, ["web", "web-2", "db"])
+    assert (outputs["web"].rotated, outputs["db"].rotated) == (1, 1)
+    status, answer = ask(machine, "POST", "/v1/processes/db/rotate")
+    assert (status, answer["kind"]) == (409, "no-log-file")
+    outputs["web"].refusal = OSError(28, "No space left on device")
+    status, answer = ask(machine, "POST", "/v1/processes/web/rotate")
+    assert (status, answer["kind"]) == (500, "not-rotated")
+    assert "No space left" in answer["message"]
 
 
 def test_a_signal_to_what_does_not_run_is_a_conflict() -> None:
