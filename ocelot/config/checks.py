@@ -222,6 +222,39 @@ def _control(control: structs.Control, places: Places) -> None:
         for index, name in present(getattr(control.roles, role)):
             if not name.lstrip("@") or any(letter.isspace() or letter == ":" for letter in name):
                 places.error(("control", "roles", role, index), f"{quoted(name)} is neither a user nor a @group")
+    if not places.broken(("control",)):
+        _who_gets_in(control, places)
+
+
+_GROUP_WRITE, _OTHERS_WRITE = 0o020, 0o002
+"""unix(7): whoever may write to the file of a socket may connect to it."""
+
+
+def _who_gets_in(control: structs.Control, places: Places) -> None:
+    """A role is worth nothing to those who cannot open the socket, and the socket nothing to those without a role."""
+    has_roles = bool(control.roles.read or control.roles.operate or control.roles.admin)
+    if control.group is not None and not control.mode & _GROUP_WRITE:
+        places.warn(
+            ("control", "group"),
+            f"has no effect: mode {control.mode:04o} keeps the group out of the socket",
+            'set control.mode to "0660"',
+        )
+    elif control.group is not None and not has_roles:
+        places.warn(
+            ("control", "group"),
+            "its members can open the socket, but may do nothing there",
+            f"give them a role, for example control.roles.operate: [{_at(control.group)}]",
+        )
+    elif has_roles and not control.mode & _OTHERS_WRITE and control.group is None:
+        places.warn(
+            ("control", "roles"),
+            f"nobody but root can open the socket: its mode is {control.mode:04o}, and no group is set",
+            'set control.mode to "0666", or to "0660" and control.group',
+        )
+
+
+def _at(group: str) -> str:
+    return f'"@{group.removeprefix("@")}"'
 
 
 def _metrics(metrics: structs.Metrics, places: Places) -> None:
