@@ -6,7 +6,10 @@ them have the same environment, user and limits.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocelot.config import structs
@@ -44,12 +47,14 @@ def specification(
     handles: Sequence[Handles] = (),
     argv: Sequence[str] | None = None,
     cgroup: str | None = None,
+    terminal: str | None = None,
 ) -> SpawnSpec:
     """What to spawn for ``config``.
 
     ``environment`` is that of :func:`environment`; the variables of ``handles`` are added. ``argv``: another command, to be
-    run as the process would be. ``cgroup``: the folder of the cgroup that it lives in. The descriptors stay the caller's, who
-    closes them once the child has them. Raises SpawnError: there is no such user.
+    run as the process would be. ``cgroup``: the folder of the cgroup that it lives in. ``terminal``: the path of the console, if
+    it is ours to give away. The descriptors stay the caller's, who closes them once the child has them. Raises SpawnError: there
+    is no such user, or no terminal.
     """
     descriptors: dict[int, int] = {}
     for each in handles:
@@ -62,7 +67,7 @@ def specification(
         privileges = of(config, cgroup=cgroup)
         if privileges.credentials is not None:
             _give(ends, privileges.credentials, config.program)
-    return SpawnSpec(
+    spec = SpawnSpec(
         argv=(config.program, *config.arguments) if argv is None else tuple(argv),
         environment=environment,
         working_directory=config.working_directory,
@@ -74,6 +79,46 @@ def specification(
         umask=-1 if config.umask is None else config.umask,
         privileges=privileges,
     )
+    return _on_terminal(spec, config, terminal) if config.stdin == "tty" and argv is None else spec
+
+
+def _on_terminal(spec: SpawnSpec, config: structs.Process, terminal: str | None) -> SpawnSpec:
+    """The same with the console as its controlling terminal and input, and as its output where that is not led elsewhere.
+
+    As the init of a machine we give the console to a new session. Elsewhere it belongs to whoever started us: there
+    the child is the foreground group of our own session (as a shell runs a command), and we are in the background.
+    """
+    stdout, stderr = (
+        -1 if isinstance(stream.destination, structs.Inherit) else fd
+        for stream, fd in ((config.log.stdout, spec.stdout), (config.log.stderr, spec.stderr))
+    )
+    if terminal is not None:
+        return replace(spec, terminal=terminal, stdout=stdout, stderr=stderr, environment=_with_term(spec, terminal))
+    if os.isatty(0):
+        return replace(spec, stdin=-1, stdout=stdout, stderr=stderr, session=False, group=True, foreground=True)
+    raise SpawnError(
+        f'cannot start "{config.program}": it is to have a terminal, and standard input is none',
+        hint="give the container one (-t), or leave stdin out",
+        step="stdin",
+    )
+
+
+def _with_term(spec: SpawnSpec, terminal: str) -> Mapping[str, str]:
+    """The kernel starts init with TERM=linux, which is wrong on a serial line."""
+    if spec.environment.get("TERM", "linux") != "linux" or terminal.removeprefix("/dev/tty").isdigit():
+        return spec.environment
+    return {**spec.environment, "TERM": "vt220"}
+
+
+def take_back_terminal() -> None:
+    """The child that had our terminal is gone: be its foreground group again, so that Ctrl-C reaches us."""
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        pass  # it is not the controlling terminal of our session
+    finally:
+        signal.signal(signal.SIGTTOU, before)
 
 
 def leaf(name: str, config: structs.Process) -> Leaf | None:

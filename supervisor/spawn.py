@@ -45,8 +45,8 @@ class SpawnSpec:
 
     ``argv[0]`` without a slash is looked up on PATH of ``environment``, which is the child's whole environment.
     ``stdin`` None is an empty input; -1 for any of the three streams is ours. ``session``: a new session, and so a new process group,
-    led by the child (setsid(2)). ``group``: only a new process group. ``terminal``: the path of a tty that becomes the
-    controlling terminal and all three streams. ``limits``: (soft, hard) by resource number, getrlimit(2); only
+    led by the child (setsid(2)). ``group``: only a new process group, ``foreground``: which becomes that of our terminal. ``terminal``:
+    the path of a tty that becomes the controlling terminal, the input, and those outputs that are -1. ``limits``: (soft, hard) by resource number, getrlimit(2); only
     RLIMIT_NOFILE is looked at on the plain path, since it is the only one that ocelot changes for itself.
     ``descriptors``: our descriptors by the number that they get in the child, from 3 on. ``listen_pid``: LISTEN_PID becomes the
     pid of the child (sd_listen_fds(3)).
@@ -270,7 +270,7 @@ def _streams(spec: SpawnSpec, opened: list[int]) -> tuple[int, int, int]:
     if spec.terminal is not None:
         tty = open_terminal(spec.terminal)
         opened.append(tty)
-        return tty, tty, tty
+        return tty, tty if spec.stdout == -1 else spec.stdout, tty if spec.stderr == -1 else spec.stderr
     if spec.stdin is not None:
         return spec.stdin, spec.stdout, spec.stderr
     try:

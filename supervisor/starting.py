@@ -86,4 +86,6 @@ def _specification(
             errno=error.errno or 0 if isinstance(error, OSError) else 0,
         ) from error
     opened.append(ends)
-    return launch.specification(config, environment, ends, around.inherited, handles=handles, cgroup=folder)
+    return launch.specification(
+        config, environment, ends, around.inherited, handles=handles, cgroup=folder, terminal=around.terminal
+    )
