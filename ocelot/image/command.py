@@ -36,6 +36,7 @@ def add_arguments(commands: Commands) -> None:
         default="/usr/lib/ocelot",
         help="the path it will have when it runs (/usr/lib/ocelot; /run/ocelot/runtime where a switchRoot follows)",
     )
+    build.add_argument("--tls", action="store_true", help="with what https probes need (6 MiB more)")
     _add_cache(build)
     build.set_defaults(run=_build_runtime)
 
@@ -164,7 +165,7 @@ def _print_summary(path: str, marker: dict[str, object], sizes: dict[str, int]) 
 def _build_runtime(options: argparse.Namespace) -> int:
     from ocelot.image.runtime import build_runtime
 
-    built = build_runtime(options.folder, prefix=options.prefix, cache=_cache(options), say=_say)
+    built = build_runtime(options.folder, prefix=options.prefix, tls=options.tls, cache=_cache(options), say=_say)
     if not built.stripped:
         print("ocelot: note: strip is not installed (package binutils): the runtime is larger", file=sys.stderr)
     print(f"{built.folder}: {_mib(built.size)}, {built.modules} modules, Python {built.python}, for {built.prefix}")

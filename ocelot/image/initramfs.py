@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocelot import __version__
-from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, Shell, Supervise
+from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, HttpGet, Shell, Supervise
 from ocelot.errors import OcelotError, UsageError
 from ocelot.image import cpio, kernel_modules, runtime
 from ocelot.image.compression import Compression, compress, decompress_first
@@ -90,7 +90,7 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     modules = _choose_modules(config, recipe)
     with tempfile.TemporaryDirectory(prefix="ocelot-initramfs-") as scratch:
         cache = recipe.cache or scratch
-        layer = runtime.base_layer(runtime.PREFIX, cache, say)
+        layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=_speaks_tls(config))
         say("compiling ocelot")
         own = os.path.join(scratch, "own")
         os.makedirs(runtime.library(own))
@@ -128,6 +128,15 @@ def _load(path: str) -> tuple[Bootstrap, bytes]:
         lines = "".join(f"\n  {path}:{found.line}:{found.column}: {found.message}" for found in loaded.errors)
         raise OcelotError(f'cannot use "{path}": it is not valid{lines}', hint=f"see: ocelot bootstrap validate {path}")
     return loaded.config, text
+
+
+def _speaks_tls(config: Bootstrap) -> bool:
+    """Whether a process has an https probe."""
+    handoff = config.post_switch.handoff
+    processes = handoff.processes.values() if isinstance(handoff, Supervise) else ()
+    probes = [probe for each in processes for probe in (each.startup_probe, each.readiness_probe, each.liveness_probe)]
+    handlers = [probe.handler for probe in probes if probe is not None]
+    return any(isinstance(handler, HttpGet) and handler.scheme == "https" for handler in handlers)
 
 
 # -- modules ---------------------------------------------------------------------------------------

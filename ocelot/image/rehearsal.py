@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-START = ("ocelot.pid1", "bootstrap.power_button", "supervisor.control")
+START = ("ocelot.pid1", "bootstrap.power_button", "supervisor.control", "yaml._yaml")
 """What a boot imports at first, and what it imports a little later."""
 
 
@@ -44,7 +44,8 @@ class Record:
             really[0](text, *scopes, **more)
 
         def compile_text(text: Any, filename: str, mode: str, *flags: Any, **more: Any) -> CodeType:
-            if sys._getframe(1).f_globals["__name__"] == "attr._make":
+            # a hash of its own salts each text with __hash__ in it: another at the next start
+            if sys._getframe(1).f_globals["__name__"] == "attr._make" and "def __hash__" not in text:
                 self.named.add((text, filename))
             code: CodeType = really[1](text, filename, mode, *flags, **more)
             return code
@@ -101,16 +102,13 @@ def archive(files: dict[str, tuple[str, str]], shown: str, compiled: dict[str, o
                 code = opened.read()[16:]  # less the header of a .pyc
         modules[name] = (len(body), len(code), f"{shown}/{path}", path.endswith("/__init__.pyc"))
         body += code
-    packed = marshal.dumps(compiled)
+    packed = marshal.dumps(
+        compiled, 2
+    )  # later versions mark what is shared, which depends on all that this process did
     start = 0
     while True:  # the head holds offsets, whose size depends on them
-        head = marshal.dumps(
-            {
-                "version": version,
-                "modules": {name: (at + start, *rest) for name, (at, *rest) in modules.items()},
-                "compiled": (len(body) + start, len(packed)),
-            }
-        )
+        found = {name: (at + start, *rest) for name, (at, *rest) in modules.items()}
+        head = marshal.dumps({"version": version, "modules": found, "compiled": (len(body) + start, len(packed))}, 2)
         if start == 8 + len(head):
             return len(head).to_bytes(8, "little") + head + body + packed
         start = 8 + len(head)

@@ -49,13 +49,25 @@ STAND_INS = {
     "ast": "absent",  # 45 ms, these two for inspect, to read sources that are not there
     "tokenize": "absent",  # 45 ms
     "decimal": "absent",  # msgspec looks up the types when it is loaded
+    "attr.converters": "absent",  # 70 ms
+    "yaml.constructor": "absent",  # these five for loading to Python's values, and for writing
+    "yaml.resolver": "absent",
+    "yaml.representer": "absent",
+    "yaml.serializer": "absent",
+    "yaml.emitter": "absent",
     "http.server": "absent",
     "urllib.request": "absent",
     "wsgiref.simple_server": "absent",
     # what is used, but costs more than it must
     "platform": "platform",  # 34 ms, nearly all of it regular expressions
     "ctypes.util": "ctypes_util",
+    "attr.validators": "attr_validators",  # 60 ms
+    "yaml.__init__": "yaml_package",
+    "sysconfig": "sysconfig",  # zoneinfo asks it for one path; the real one reads a module with a generated name
 }
+
+TLS = frozenset(("ssl", "trio._ssl", "trio._highlevel_ssl_helpers"))
+"""Stand-ins, unless the runtime is to speak TLS: only https probes do."""
 
 _DROPPED = """
     ocelot.image ocelot.client ocelot.convert ocelot.verbs.live
@@ -66,6 +78,7 @@ _DROPPED = """
     _ssl _hashlib _decimal _pydecimal email http.client
     test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle
     tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3
+    yaml.loader yaml.dumper yaml.cyaml
     curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources
     importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib
 """
@@ -77,6 +90,7 @@ behind the stand-ins need; the standard library's tools and corners."""
 _REQUIRED = """
     os encodings encodings.utf_8 encodings.ascii encodings.latin_1 encodings.idna runpy
     _strptime datetime traceback linecache threading warnings uuid copyreg
+    yaml.composer yaml.parser yaml.scanner yaml.reader yaml.nodes yaml.tokens
 """
 ALWAYS = tuple(_REQUIRED.split())
 """Imported by the interpreter itself, by C extensions, or by a name that is made at run time."""
@@ -98,11 +112,13 @@ def build_runtime(
     destination: str,
     *,
     prefix: str = PREFIX,
+    tls: bool = False,
     cache: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Runtime:
     """Build a runtime for the absolute path ``prefix`` in the new folder ``destination``.
 
+    ``tls``: with what https probes need, some 6 MiB.
     ``cache`` is a folder for the layer that rarely changes; None keeps nothing. ``say`` is told what is going on.
     Raises OcelotError if ``destination`` is in use, a module or library is missing, or a tool fails.
     """
@@ -111,7 +127,7 @@ def build_runtime(
     if os.path.exists(destination) and os.listdir(destination):
         raise OcelotError(f'cannot build a runtime in "{destination}": it is not empty', hint="name a new folder")
     with tempfile.TemporaryDirectory(prefix="ocelot-runtime-") as scratch:
-        layer = base_layer(prefix, cache or scratch, say)
+        layer = base_layer(prefix, cache or scratch, say, tls=tls)
         _copy(layer, destination)
     own_layer(destination, prefix)
     add_bundle(destination, (destination,), prefix)
@@ -156,11 +172,13 @@ def own_modules() -> tuple[Module, ...]:
     return tuple(module for module in closure(names, search[:1], DROP) if module.name.split(".")[0] in OWN)
 
 
-def base_modules() -> tuple[Module, ...]:
+def base_modules(*, tls: bool = False) -> tuple[Module, ...]:
     """What ocelot's modules import from elsewhere, and what that imports in turn."""
     outside = _outside()
     search = search_path()
-    drop = {*DROP, *_stand_ins()} - outside
+    drop = {*DROP, *_stand_ins(tls=tls)} - (outside - TLS)
+    if tls:
+        drop -= {"_ssl"}
     return closure([*ALWAYS, *sorted(outside)], search[1:], drop, optional=outside)
 
 
@@ -169,23 +187,23 @@ def _outside() -> set[str]:
     return {name for module in own_modules() for name in imports_of(module) if name.split(".")[0] not in OWN}
 
 
-def _stand_ins() -> dict[str, str]:
+def _stand_ins(*, tls: bool) -> dict[str, str]:
     """The stand-ins, but for modules that ocelot itself has come to import."""
-    outside = _outside()
-    return {name: source for name, source in STAND_INS.items() if name not in outside}
+    real = _outside() - TLS | (TLS if tls else frozenset())
+    return {name: source for name, source in STAND_INS.items() if name not in real}
 
 
-def base_layer(prefix: str, cache: str, say: Callable[[str], None]) -> str:
+def base_layer(prefix: str, cache: str, say: Callable[[str], None], *, tls: bool = False) -> str:
     """The folder of the base layer for ``prefix``, made in ``cache`` if it is not there yet."""
     os.makedirs(cache, exist_ok=True)
-    key = _base_key(prefix)
+    key = _base_key(prefix, tls=tls)
     layer = os.path.join(cache, f"base-{key}")
     if os.path.isdir(layer):
         return layer
     say("collecting the interpreter and its libraries")
     unfinished = tempfile.mkdtemp(prefix=f"base-{key}-", dir=cache)
     try:
-        _make_base(unfinished, prefix)
+        _make_base(unfinished, prefix, tls=tls)
         os.rename(unfinished, layer)
     except OSError:
         if not os.path.isdir(layer):  # else somebody else was faster
@@ -195,11 +213,11 @@ def base_layer(prefix: str, cache: str, say: Callable[[str], None]) -> str:
     return layer
 
 
-def _base_key(prefix: str) -> str:
+def _base_key(prefix: str, *, tls: bool) -> str:
     """Changes when anything does that goes into the base layer: interpreter, packages, builder, what is imported."""
     state = hashlib.sha256()
     outside = sorted(_outside())
-    facts: list[object] = [prefix, sys.version, os.path.realpath(sys.executable), outside, search_path()[1:]]
+    facts: list[object] = [prefix, tls, sys.version, os.path.realpath(sys.executable), outside, search_path()[1:]]
     facts.append(elf.tool("strip") is not None)
     for path in search_path()[1:]:
         facts.append(sorted(name for name in os.listdir(path) if name.endswith((".dist-info", ".egg-info"))))
@@ -213,13 +231,13 @@ def _base_key(prefix: str) -> str:
     return state.hexdigest()[:24]
 
 
-def _make_base(folder: str, prefix: str) -> None:
-    modules = base_modules()
+def _make_base(folder: str, prefix: str, *, tls: bool) -> None:
+    modules = base_modules(tls=tls)
     target = library(folder)
     os.makedirs(os.path.join(target, "lib-dynload"))  # without it the interpreter complains of a missing exec_prefix
     os.makedirs(os.path.join(folder, "bin"))
     sources = [(module.origin, module.destination, False) for module in modules if module.kind == "source"]
-    for name, standin in _stand_ins().items():
+    for name, standin in _stand_ins(tls=tls).items():
         path = os.path.join(os.path.dirname(__file__), "standins", f"{standin}.py")
         sources.append((path, f"{name.replace('.', '/')}.pyc", False))
     compile_sources(sources, target, library(prefix))
