@@ -28,10 +28,11 @@ from supervisor.history import History
 from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
-from supervisor.surroundings import Gate, Handing, Health, ProcessOutput, Surroundings, Verdict
+from supervisor.surroundings import Gate, Health, ProcessOutput, Sockets, Surroundings, Verdict
 
 if TYPE_CHECKING:
     from supervisor.cgroups import Leaf
+    from supervisor.commands import Commands
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Process:
         self.reason = "not started yet"
         self.history = History()
         self.health: Health | None = None  # set before it runs, if anything is known of its health
-        self.listening: Handing | None = None  # likewise, if it has sockets
+        self.listening: Sockets | None = None  # likewise, if it has sockets
         self.gate: Gate | None = None  # likewise, if it has to wait for others
         self.cgroup: Leaf | None = None  # of the life under way, if it has resources
         self._around = surroundings
@@ -221,6 +222,10 @@ class Process:
 
         if self.state is State.STARTING and self._child is None:
             raise NotNow(f"{self.name} is being started")
+        if self.state is State.STOPPING and self._child is None:
+            raise NotNow(f"what {self.name} runs after its end is running")
+        if self._dismissed:
+            raise NotNow(f"{self.name} is being taken away")
         return ProcessSnapshot(
             name=self.name,
             config=self.config,
@@ -235,11 +240,14 @@ class Process:
             told=monotonic(self._told) if self._told is not None else None,
             verdict=self._verdict,
             why=self._why,
+            again=self._again,
             start_wanted=self._start_wanted,
             stop_wanted=self._stop_wanted,
             grace_limit=self._grace_limit if self._grace_limit != math.inf else None,
             kill_wanted=self._kill_wanted,
             streams=self.output.snapshot(),
+            health=self.health.snapshot() if self.health is not None else None,
+            sockets=self.listening.snapshot() if self.listening is not None else [],
         )
 
     def restore(self, kept: ProcessSnapshot, adopt: Callable[[ChildSnapshot, Callable[[], None]], Child]) -> None:
@@ -254,11 +262,15 @@ class Process:
         self.next_start = trio_time(kept.next_start)
         self._told = trio_time(kept.told) if kept.told is not None else None
         self._verdict = Verdict(*kept.verdict) if kept.verdict is not None else None
-        self._why = kept.why
+        self._why, self._again = kept.why, kept.again
         self._start_wanted, self._stop_wanted = kept.start_wanted, kept.stop_wanted
         self._grace_limit = kept.grace_limit if kept.grace_limit is not None else math.inf
         self._kill_wanted = kept.kill_wanted
         self.output.restore(kept.streams)
+        if self.health is not None and kept.health is not None:
+            self.health.restore(kept.health)
+        if self.listening is not None:
+            self.listening.restore(kept.sockets)
 
     # -- its life
 
@@ -327,6 +339,9 @@ class Process:
                 if self._renew is not None:
                     renew, self._renew = self._renew, None
                     renew()
+                if self.config.pre_start and not await self._run_before():
+                    self.reason = f"stopped ({self._why.value}) before it had started"
+                    return Event.GONE
                 self.cgroup = launch.leaf(self.name, self.config)
                 child = self._child = await start_child(
                     self.config,
@@ -339,12 +354,13 @@ class Process:
                     stopped=self._told_to_stop,
                 )
             except OcelotError as error:
-                shell_status = 127 if isinstance(error, SpawnError) and error.errno == errno.ENOENT else 126
-                self.history.never_ran(Cause.SPAWN_FAILED, str(error), shell_status)
+                self.history.never_ran(Cause.SPAWN_FAILED, str(error), _shell_status(error))
                 await self._finish_output()
                 if self.cgroup is not None:
                     self.cgroup.remove()
-                return self._decide()
+                if self.config.stdin == "tty":
+                    launch.take_back_terminal()
+                return self._end_of_life()
             if child is None:
                 self.reason = f"stopped ({self._why.value}) before it had started"
                 return Event.GONE
@@ -384,10 +400,26 @@ class Process:
         if starved and child.status.code not in self.config.restart_policy.success_exit_codes:
             cause = Cause.OOM_KILLED
         self._note_end(child, cause, starved)
-        return self._decide()
+        return self._end_of_life()
+
+    def _end_of_life(self) -> Event:
+        """It has ended by itself: what is to become of it, unless something is to be run first."""
+        if not self.config.post_stop:
+            return self._decide()
+        assert self.history.last_exit is not None
+        self.reason = f"{self.history.last_exit.detail}; postStop runs"
+        return Event.STOP
 
     async def _stop(self) -> Event:
-        """The signal to the whole group, the grace period for all of it, SIGKILL for what is left."""
+        """STOPPING: the signal to the whole group, its grace period, SIGKILL for what is left, and what comes after."""
+        if self._child is None:
+            await self._run_after()
+            event = self._decide()
+            if event is Event.RETRY and (self.goal is Goal.DOWN or self._start_wanted):
+                self.reason = f"stopped ({self._why.value})"
+                self._again = self.history.last_end.cause if self._start_wanted and self.history.last_end else None
+                return Event.GONE
+            return event
         child = self._living_child()
         self._start_wanted = self._start_wanted and self.goal is Goal.UP
         began = self._tell_to_stop(child) if self._told is None else self._told  # by the image before this one
@@ -402,6 +434,7 @@ class Process:
         )
         await self._finish_output()
         self._note_end(child, self._why)
+        await self._run_after()
         verdict, self._verdict, self._told = self._verdict, None, None
         if verdict is not None and self.goal is Goal.UP and not self._start_wanted:
             return self._decide(verdict)
@@ -434,6 +467,23 @@ class Process:
             log.warn(f"{self.name}: {self.reason}")
         tell_to_stop(child, self.config.shutdown_signal, self.cgroup)
         return self._told
+
+    def _commands(self, told: Callable[[], Awaitable[None]]) -> Commands:
+        from supervisor.commands import Commands
+
+        return Commands(self.name, self.config, self._around, self.output, told)
+
+    async def _run_before(self) -> bool:
+        self.reason = "preStart runs"
+        return await self._commands(self._told_to_stop).before()
+
+    async def _run_after(self) -> None:
+        if self.config.post_stop:
+            await self._commands(self._told_to_hurry).after(self.history.last_exit)
+
+    async def _told_to_hurry(self) -> None:
+        while not self._kill_wanted:
+            await self._woken()
 
     async def _told_to_stop(self) -> None:
         while not self._stop_wanted:
@@ -482,6 +532,8 @@ class Process:
         self.history.ended(child.status, cause, trio.current_time() - self.began, detail)
         if self.cgroup is not None:
             self.cgroup.remove()  # if that fails, something in it cannot die yet: the next start uses it as it is
+        if self.config.stdin == "tty":
+            launch.take_back_terminal()
         self._child = None
         self.began_at = None
 
@@ -504,6 +556,8 @@ class Process:
         """Wait for ``happened`` within the grace period that started at ``began``; whether it did."""
         while not happened():
             deadline = began + self._grace()
+            if self.health is not None:  # it may ask for more, within what a shutdown has
+                deadline = max(deadline, min(self.health.extended_to, began + self._grace_limit))
             if self._kill_wanted or trio.current_time() >= deadline:
                 return False
             await self._woken(deadline)
@@ -526,6 +580,14 @@ class Process:
             log.info(line)
         else:
             log.debug(line)
+
+
+def _shell_status(error: OcelotError) -> int:
+    """What a shell would show for a program that could not be started."""
+    status: int | None = getattr(error, "shell_status", None)
+    if status is not None:
+        return status
+    return 127 if isinstance(error, SpawnError) and error.errno == errno.ENOENT else 126
 
 
 _ACTIVITIES: Mapping[State, Callable[[Process], Awaitable[Event]]] = {
