@@ -354,6 +354,7 @@ class Life:
             stdout=self.stdout,
             stderr=self.stderr,
             shutdown_timeout=timeout,
+            terminal=self._tty() if self.who is Identity.MACHINE else None,
         )
 
     async def _run_supervisor(self, begun: Callable[[], None]) -> Ending:

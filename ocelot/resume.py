@@ -96,8 +96,7 @@ def restore(life: Life, kept: LifeSnapshot) -> None:
         life.stderr.restore(kept.stderr)
     life.doors.update((name, Door(socket.socket(fileno=number))) for name, number in kept.sockets.items())
     life.reaper.restore(kept.reaper)
-    processes = {each.name: each.config for each in kept.supervisor.processes}
-    life.supervisor = life.new_supervisor(processes, kept.supervisor.shutdown_timeout)
+    life.supervisor = life.new_supervisor(kept.supervisor.configs, kept.supervisor.shutdown_timeout)
     life.supervisor.restore(kept.supervisor)
     life.phase = "running"
     life.turn = kept.turn + 1

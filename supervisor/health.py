@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
@@ -31,6 +31,9 @@ from supervisor.reaper import Child
 from supervisor.starting import OPEN_TIMEOUT
 from supervisor.surroundings import Ends, Handles, Surroundings, Verdict
 
+if TYPE_CHECKING:
+    from supervisor.snapshots import HealthSnapshot, NotifySnapshot
+
 T = TypeVar("T")
 
 
@@ -43,6 +46,8 @@ class Said(Protocol):
     def handles(self) -> Handles: ...
     def begin(self, leader: int) -> None: ...
     def close(self) -> None: ...
+    def snapshot(self) -> NotifySnapshot: ...
+    def restore(self, kept: NotifySnapshot) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,36 @@ class Health:
             watch.end()
         if self.said is not None:
             self.said.close()
+
+    # -- across images
+
+    def snapshot(self) -> HealthSnapshot:
+        from supervisor.snapshots import HealthSnapshot
+
+        return HealthSnapshot(
+            ready=self._serves,
+            leader=self._leader,
+            probes={role: probe.snapshot() for role, probe in self.probes.items()},
+            said=self.said.snapshot() if self.said is not None else None,
+            lines=[watch.line for watch in self._watches],
+            looking=any(watch.looking for watch in self._watches),
+        )
+
+    def restore(self, kept: HealthSnapshot) -> None:
+        """Be what ``kept`` says: a process that is ready stays it, and its probes are due when they were."""
+        self._serves = kept.ready
+        self._shown = self.ready
+        self._leader = kept.leader
+        for role, probe in self.probes.items():
+            if role in kept.probes:
+                probe.restore(kept.probes[role])
+        if self.said is not None and kept.said is not None:
+            self.said.restore(kept.said)
+            self._shown = self.ready
+            if kept.leader:
+                self.said.begin(kept.leader)
+        for watch, line in zip(self._watches, kept.lines, strict=False):
+            watch.restore(line, kept.looking)
 
     # -- inside
 

@@ -15,6 +15,7 @@ from supervisor.ring import real_time
 
 if TYPE_CHECKING:
     from supervisor.process import Change
+    from supervisor.snapshots import JournalSnapshot
 
 LIMIT = 512
 """Changes that are kept: about 100 KB when all of them are there."""
@@ -38,6 +39,16 @@ class Journal:
         """Write down what has just happened."""
         self._entries.append((self._now(), change))
         self.latest += 1
+
+    def snapshot(self) -> JournalSnapshot:
+        from supervisor.snapshots import JournalSnapshot
+
+        return JournalSnapshot(origin=self._origin, latest=self.latest, entries=list(self._entries))
+
+    def restore(self, kept: JournalSnapshot) -> None:
+        """Go on with the numbers of the image before this one: its followers miss nothing."""
+        self._origin, self.latest = kept.origin, kept.latest
+        self._entries.extend(kept.entries)
 
     def after(self, number: int | None) -> tuple[int | None, list[tuple[int, float, Change]]]:
         """What is kept of the changes after ``number`` (None: all that is kept), as number, epoch seconds and change.

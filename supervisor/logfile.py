@@ -177,13 +177,19 @@ class LogFile:
 
         device, inode = self._identity
         line = self._line if self._writer is user else 0
-        return LogFileSnapshot(size=self.size, device=device, inode=inode, line=line)
+        last = self._namer.last if self._namer is not None else None
+        return LogFileSnapshot(size=self.size, device=device, inode=inode, line=line, last=last)
 
     def restore(self, kept: LogFileSnapshot, user: FileSink) -> None:
         """Before it is opened: if it is still the same file then, the line goes on that ``user`` has begun."""
         self.size, self._identity = kept.size, (kept.device, kept.inode)
         if kept.line:
             self._line, self._writer = kept.line, user
+        if kept.last is not None:  # else names of the same second would begin with 1 again, where some are gone
+            from supervisor.rotation import Namer
+
+            self._namer = Namer(self.path, self._now)
+            self._namer.last = kept.last
 
     # -- writing
 

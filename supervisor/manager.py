@@ -43,7 +43,7 @@ class Supervisor:
     """``processes`` by name, in the order of the file. ``environment`` is that of the phases.
 
     ``stdout`` and ``stderr`` are where inherited output goes.
-    ``make_output`` replaces what makes the output of each process.
+    ``make_output`` replaces what makes the output of each process. ``terminal``: see ``Surroundings``.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Supervisor:
         stderr: Writer,
         shutdown_timeout: float | None = None,
         make_output: OutputFactory | None = None,
+        terminal: str | None = None,
     ) -> None:
-        self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang)
+        self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang, terminal)
         self._relay = Relay()
         if make_output is None:
             make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)
@@ -73,6 +74,7 @@ class Supervisor:
         self._reckoning = Reckoning(self._processes)
         self._nursery: trio.Nursery | None = None
         self._stopping = False
+        self._asking = 0  # requests that are not through: to be stopped in order, to be taken away
         self._kept = False  # it goes on from where another image was
         self._all_down = trio.Event()
 
@@ -165,7 +167,11 @@ class Supervisor:
 
         if self._stopping or self._reckoning.over.is_set():
             raise NotNow("everything is being stopped")
+        if self._asking:
+            raise NotNow("processes are being stopped one after the other")
         return SupervisorSnapshot(
+            configs=dict(self._roster.configs),
+            journal=self.journal.snapshot(),
             processes=[process.snapshot() for process in self._processes.values()],
             shutdown_timeout=self._shutdown_timeout,
             going_on=[name for name in self._processes if name in self._reckoning.going_on],
@@ -175,6 +181,8 @@ class Supervisor:
     def restore(self, kept: SupervisorSnapshot) -> None:
         """Before :meth:`run`, and before the reaper runs: go on from where the image before this one was."""
         self._kept = True
+        if kept.journal is not None:
+            self.journal.restore(kept.journal)
         for each in kept.processes:
             self._processes[each.name].restore(each, self._around.spawner.adopt)
         self._reckoning.going_on = set(kept.going_on)
@@ -318,6 +326,13 @@ class Supervisor:
 
     async def _dismiss(self, processes: Sequence[Process]) -> None:
         """Stop them, and forget them once they are down."""
+        self._asking += 1
+        try:
+            await self._take_away(processes)
+        finally:
+            self._asking -= 1
+
+    async def _take_away(self, processes: Sequence[Process]) -> None:
         for process in processes:
             process.stop(Cause.OPERATOR)
         for process in processes:
@@ -363,6 +378,13 @@ class Supervisor:
     async def _ask_in_order(self, names: Iterable[str], request: Callable[[Process], None]) -> None:
         """Ask dependants first, and what they depend on when they are down; without any, all at once."""
         chosen = [self._roster.find(name) for name in names]
+        self._asking += 1
+        try:
+            await self._ask_ranks(chosen, request)
+        finally:
+            self._asking -= 1
+
+    async def _ask_ranks(self, chosen: list[Process], request: Callable[[Process], None]) -> None:
         if self._roster.dependencies is not None:
             for rank in self._roster.dependencies.ranks(chosen)[:-1]:
                 await _ask(rank, request)

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -25,6 +25,9 @@ from ocelot.config import structs
 from ocelot.errors import describe
 from ocelot.wire.protocol import NotifyStatus
 from supervisor.senders import Membership, may_speak_once_gone, membership
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import NotifySnapshot
 
 FOLDER = "/run/ocelot/notify"
 """Where the sockets are, if we may write there; else they are abstract."""
@@ -169,6 +172,39 @@ class Notifications:
             pinged=trio.current_time() - self.pinged if watched else None,
         )
 
+    # -- across images
+
+    def snapshot(self) -> NotifySnapshot:
+        from supervisor.snapshots import NotifySnapshot, monotonic
+
+        return NotifySnapshot(
+            fd=self._socket.fileno() if self._socket is not None else -1,
+            ready=self.ready.is_set(),
+            path=self._path,
+            address=self._address,
+            state=self.state,
+            text=self.text,
+            errno=self.errno,
+            main_pid=self.main_pid,
+            watchdog=self.watchdog,
+            pinged=monotonic(self.pinged),
+            extended_to=monotonic(self.extended_to),
+            triggered=self.triggered,
+        )
+
+    def restore(self, kept: NotifySnapshot) -> None:
+        """Go on with the socket of the image before this one; what has come meanwhile waits in it."""
+        from supervisor.snapshots import trio_time
+
+        if kept.fd >= 0:
+            self._socket = socket.socket(fileno=kept.fd)
+        self._path, self._address = kept.path, kept.address
+        if kept.ready:
+            self.ready.set()
+        self.state, self.text, self.errno, self.main_pid = kept.state, kept.text, kept.errno, kept.main_pid
+        self.watchdog, self.triggered = kept.watchdog, kept.triggered
+        self.pinged, self.extended_to = trio_time(kept.pinged), trio_time(kept.extended_to)
+
     # -- the socket
 
     def _open(self) -> None:
@@ -271,6 +307,7 @@ class Notifications:
     def _say_ready(self, value: str) -> None:
         if value == "1":
             self.state = "ready"
+            self.extended_to = 0.0  # that was for the start; what comes now is for the stop
             self.ready.set()
 
     def _say_reloading(self, value: str) -> None:

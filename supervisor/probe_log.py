@@ -39,6 +39,23 @@ class LogWatch:
             self._watching = self._output.watch(self._seen)
             self._watching.__enter__()
 
+    @property
+    def line(self) -> str | None:
+        """What was found in this life."""
+        return self._line
+
+    @property
+    def looking(self) -> bool:
+        return self._watching is not None
+
+    def restore(self, line: str | None, looking: bool) -> None:
+        """Go on where an image before this one has found ``line``, or was still looking."""
+        if line is not None:
+            self._line = line
+            self._found.set()
+        elif looking:
+            self.begin()
+
     def end(self) -> None:
         """Look no longer."""
         watching, self._watching = self._watching, None

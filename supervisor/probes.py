@@ -10,13 +10,16 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
 from ocelot.config import structs
 from ocelot.errors import OcelotError, describe
 from ocelot.wire.protocol import ProbeStatus
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import ProbeSnapshot
 
 OUTPUT_MAX = 1024
 """Characters that are kept of what a probe saw."""
@@ -132,6 +135,28 @@ class Probe:
         if self.wait:
             return False, f"nothing has matched within {self.timeout:g}s"
         return False, f"timed out after {self.timeout:g}s"
+
+    def snapshot(self) -> ProbeSnapshot:
+        from supervisor.snapshots import ProbeSnapshot, monotonic
+
+        return ProbeSnapshot(
+            due=monotonic(self._due),
+            successes=self.successes,
+            failures=self.failures,
+            runs=self.runs,
+            misses=self.misses,
+            seconds=self.seconds,
+            last=self.last,
+        )
+
+    def restore(self, kept: ProbeSnapshot) -> None:
+        """Go on with the counts, and when the next check was due."""
+        from supervisor.snapshots import trio_time
+
+        self._due = trio_time(kept.due)
+        self.successes, self.failures = kept.successes, kept.failures
+        self.runs, self.misses, self.seconds = kept.runs, kept.misses, kept.seconds
+        self.last = kept.last
 
     def verdict(self) -> str:
         """Why the process is to go, in words."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import trio
 
 from ocelot import log
 from supervisor.notify import Ears, Handed
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import NotifySnapshot
 
 
 class Newline:
@@ -34,6 +38,17 @@ class Newline:
         """The process has started; its pid does not matter: only it and what it starts hold the other end."""
         if self._reader >= 0:
             self._relay.add(self._reader, self._readable)
+
+    def snapshot(self) -> NotifySnapshot:
+        from supervisor.snapshots import NotifySnapshot
+
+        return NotifySnapshot(fd=self._reader, ready=self.ready.is_set())
+
+    def restore(self, kept: NotifySnapshot) -> None:
+        """Go on with the pipe of the image before this one."""
+        self._reader = kept.fd
+        if kept.ready:
+            self.ready.set()
 
     def close(self) -> None:
         reader, self._reader = self._reader, -1

@@ -89,8 +89,8 @@ class Namer:
     def __init__(self, path: str, now: Callable[[], float]) -> None:
         self._path = path
         self._now = now
-        self._stamp = ""
-        self._number = 0
+        self.last = ("", 0)
+        """The time and the number in the last name."""
 
     def make(self, flags: int, mode: int) -> tuple[int, str]:
         """A new file that is to take the place of the log file, open, and its path. Raises OSError."""
@@ -122,11 +122,11 @@ class Namer:
 
     def _next(self) -> str:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
-        if stamp != self._stamp:
-            self._stamp, self._number = stamp, 0
+        number = self.last[1] if stamp == self.last[0] else 0
         while True:
-            self._number += 1
-            name = f"{self._path}.{stamp}-{self._number}"
+            number += 1
+            self.last = (stamp, number)
+            name = f"{self._path}.{stamp}-{number}"
             if not any(os.path.lexists(name + suffix) for suffix in ("", *SUFFIXES.values())):
                 return name
 

@@ -23,6 +23,8 @@ from ocelot.config import structs
 from ocelot.states import Cause, ExitStatus, Goal, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
+from supervisor.probes import Result
+from supervisor.process import Change
 
 VERSION = 1
 
@@ -51,8 +53,21 @@ class RingSnapshot(Snapshot, kw_only=True):
     times: list[float] = []
 
 
+class LogFileSnapshot(Snapshot, kw_only=True):
+    """What is known of an open log file. ``line``: bytes of this stream's unfinished line at its end.
+
+    ``last``: the time and the number in the last name that an old file got.
+    """
+
+    size: int
+    device: int
+    inode: int
+    line: int = 0
+    last: tuple[str, int] | None = None
+
+
 class StreamSnapshot(Snapshot, kw_only=True):
-    """``fd``: our end of the pipe, -1 for none. ``rest``, ``waiting``: read from it, but not yet written."""
+    """``fd``: our end of the pipe, -1 for none. ``rest``, ``waiting``, ``pending``: read from it, but not yet written."""
 
     fd: int
     ring: RingSnapshot
@@ -63,6 +78,10 @@ class StreamSnapshot(Snapshot, kw_only=True):
     gap: int = 0
     mid_line: bool = False
     broken: bool = False
+    rotations: int = 0
+    wide: bool = False
+    pending: bytes = b""
+    file: LogFileSnapshot | None = None
 
 
 class HistorySnapshot(Snapshot, kw_only=True):
@@ -70,6 +89,55 @@ class HistorySnapshot(Snapshot, kw_only=True):
     last_exit: ExitInfo | None = None
     restarts: dict[str, int] = {}
     in_a_row: int = 0
+
+
+class ProbeSnapshot(Snapshot, kw_only=True):
+    """``due``: the time of the next check."""
+
+    due: float
+    successes: int = 0
+    failures: int = 0
+    runs: int = 0
+    misses: int = 0
+    seconds: float = 0.0
+    last: Result | None = None
+
+
+class NotifySnapshot(Snapshot, kw_only=True):
+    """What a process has said. ``fd``: the socket, or the pipe for a newline; -1 for none."""
+
+    fd: int = -1
+    ready: bool = False
+    path: str | None = None
+    address: str = ""
+    state: str = "silent"
+    text: str = ""
+    errno: int | None = None
+    main_pid: int | None = None
+    watchdog: float | None = None
+    pinged: float = 0.0
+    extended_to: float = 0.0
+    triggered: bool = False
+
+
+class HealthSnapshot(Snapshot, kw_only=True):
+    """``leader``: the pid whose health it is, 0 while there is none. ``lines``: those of the log that were found."""
+
+    ready: bool = False
+    leader: int = 0
+    probes: dict[str, ProbeSnapshot] = {}
+    said: NotifySnapshot | None = None
+    lines: list[str | None] = []
+    looking: bool = False
+
+
+class SocketSnapshot(Snapshot, kw_only=True):
+    """A socket that a process is handed. ``device``, ``inode``: of the file that is ours, if it has one."""
+
+    fd: int
+    listen: str
+    device: int | None = None
+    inode: int = 0
 
 
 class ProcessSnapshot(Snapshot, kw_only=True):
@@ -88,17 +156,32 @@ class ProcessSnapshot(Snapshot, kw_only=True):
     told: float | None = None
     verdict: tuple[Cause, str] | None = None
     why: Cause = Cause.OPERATOR
+    again: Cause | None = None
     start_wanted: bool = False
     stop_wanted: bool = False
     grace_limit: float | None = None
     kill_wanted: bool = False
     streams: dict[str, StreamSnapshot] = {}
+    health: HealthSnapshot | None = None
+    sockets: list[SocketSnapshot] = []
+
+    def descriptors(self) -> list[int]:
+        fds = [stream.fd for stream in self.streams.values()] + [each.fd for each in self.sockets]
+        return fds + ([self.health.said.fd] if self.health is not None and self.health.said is not None else [])
+
+
+class JournalSnapshot(Snapshot, kw_only=True):
+    origin: int
+    latest: int
+    entries: list[tuple[float, Change]] = []
 
 
 class SupervisorSnapshot(Snapshot, kw_only=True):
-    """``going_on``: those that have not ended by themselves."""
+    """``configs``: the entries of the configuration as they hold now. ``going_on``: those that have not ended by themselves."""
 
+    configs: dict[str, structs.Process]
     processes: list[ProcessSnapshot]
+    journal: JournalSnapshot | None = None
     shutdown_timeout: float | None = None
     going_on: list[str] = []
     first_failure: str | None = None
@@ -148,7 +231,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
         """Every descriptor that has to stay open across execve(2)."""
         fds = [*self.sockets.values(), self.answer]
         for process in self.supervisor.processes:
-            fds += [stream.fd for stream in process.streams.values()]
+            fds += process.descriptors()
         return sorted({fd for fd in fds if fd >= 0})
 
 

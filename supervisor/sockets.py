@@ -12,11 +12,15 @@ import socket
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ocelot.config import structs
 from ocelot.config.addresses import Address, parse_address
 from ocelot.errors import OcelotError
 from supervisor.notify import Handed
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import SocketSnapshot
 
 FIRST = 3
 """The number of the first descriptor in the child, SD_LISTEN_FDS_START."""
@@ -74,6 +78,35 @@ class Listening:
                 each.close()
             raise
         self._open = opened
+
+    def snapshot(self) -> list[SocketSnapshot]:
+        from supervisor.snapshots import SocketSnapshot
+
+        return [
+            SocketSnapshot(
+                fd=each.sock.fileno(),
+                listen=config.listen,
+                device=each.inode[0] if each.inode is not None else None,
+                inode=each.inode[1] if each.inode is not None else 0,
+            )
+            for config, each in zip(self._sockets, self._open, strict=False)
+        ]
+
+    def restore(self, kept: Sequence[SocketSnapshot]) -> None:
+        """Hold the sockets of the image before this one, if they are those of the configuration."""
+        taken = [
+            _Open(
+                parse_address(each.listen),
+                socket.socket(fileno=each.fd),
+                (each.device, each.inode) if each.device is not None else None,
+            )
+            for each in kept
+        ]
+        if [each.listen for each in kept] == [config.listen for config in self._sockets]:
+            self._open = taken
+            return
+        for each in taken:
+            each.close()
 
     def close(self) -> None:
         """The process will not be started again: close them and remove their files."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
-    from supervisor.snapshots import ChildSnapshot, StreamSnapshot
+    from supervisor.snapshots import ChildSnapshot, HealthSnapshot, SocketSnapshot, StreamSnapshot
 
 
 class Ends(Protocol):
@@ -83,7 +83,7 @@ class Handles(Protocol):
 
 
 class Handing(Protocol):
-    """What has something to hand to each start of a process; ``supervisor.sockets.Listening`` is one."""
+    """What has something to hand to each start of a process."""
 
     def handles(self) -> Handles:
         """For the next start. Raises OSError and OcelotError."""
@@ -92,12 +92,23 @@ class Handing(Protocol):
         """The process is no longer supervised."""
 
 
+class Sockets(Handing, Protocol):
+    """Listening sockets, held over all lives of a process; ``supervisor.sockets.Listening`` is one."""
+
+    def snapshot(self) -> list[SocketSnapshot]: ...
+    def restore(self, kept: Sequence[SocketSnapshot]) -> None: ...
+
+
 class Health(Protocol):
     """Who finds out whether a process is ready and alive, over all its lives; ``supervisor.health.Health`` is one."""
 
     @property
     def ready(self) -> bool:
         """What the last probe or notification said."""
+
+    @property
+    def extended_to(self) -> float:
+        """Until when, on trio's clock, the process asked not to be killed; 0 if it never did."""
 
     def handles(self) -> Handles:
         """For the next start."""
@@ -111,16 +122,21 @@ class Health(Protocol):
     def status(self) -> Any:
         """What is known, as the status of the process shows it."""
 
+    def snapshot(self) -> HealthSnapshot: ...
+    def restore(self, kept: HealthSnapshot) -> None: ...
+
     def close(self) -> None:
         """The process is no longer supervised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all processes of a set share. ``slow``: whether the file of a program may not answer (a network root)."""
+    """What all processes of a set share. ``slow``: whether the file of a program may not answer (a network root).
+    ``terminal``: the path of the console, if it is ours to give away."""
 
     spawner: Spawner
     inherited: Inherited
     environment: Mapping[str, str]
     slow: Callable[[SpawnSpec], bool] = lambda spec: False
+    terminal: str | None = None
     jitter: restart.Jitter = lambda: random.uniform(0.8, 1.2)

@@ -47,6 +47,7 @@ LIFE = LifeSnapshot(
     inherited=InheritedSnapshot(limits={7: (1024, 4096)}, environment=[b"A=\xff=\xfe"], mask=[1, 17]),
     environment=[b"PHASE=1"],
     supervisor=SupervisorSnapshot(
+        configs={"web": WEB},
         processes=[
             ProcessSnapshot(
                 name="web",

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 import trio
 
 from ocelot.config.structs import RestartPolicy, RestartType
@@ -19,6 +20,7 @@ class FakeHealth:
     def __init__(self, first=None, delay=1.0):
         self.first, self.delay = first, delay
         self.ready = False
+        self.extended_to = 0.0
         self.condemned = trio.Event()
         self.verdict = None
         self.environment = {"NOTIFY_SOCKET": "/n"}
@@ -213,5 +215,23 @@ def test_what_cannot_be_opened_for_its_health_is_a_failed_start():
             assert bench.process.state is State.FATAL
             assert "cannot open its health: no room in /run" in bench.process.reason
             assert not bench.spawner.children
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "took"), [(0.0, None, 60), (90.0, None, 90), (90.0, 70.0, 70), (10.0, None, 60)]
+)
+def test_a_process_that_is_stopped_may_ask_for_more_time(asked, limit, took):
+    async def test():
+        bench = bench_with(FakeHealth(delay=0))
+        bench.spawner.fatal = set()
+        async with living(bench.process):
+            await bench.start()
+            began = trio.current_time()
+            bench.process.stop(Cause.SHUTDOWN, **({} if limit is None else {"limit": limit}))
+            bench.process.health.extended_to = began + asked if asked else 0.0
+            await bench.process.down()
+            assert trio.current_time() - began == took
 
     run(test)
