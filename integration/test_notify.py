@@ -55,7 +55,7 @@ def test_what_processes_say(tmp_path: Path) -> None:
             assert found[name]["ready"], name
         notify = {name: process["health"]["notify"] for name, process in found.items()}
         assert notify["plain"]["text"] == "serving 3 clients"
-        assert notify["gone"]["text"] == "child 49"
+        assert notify["gone"]["text"] == "child 4"
         assert notify["stops"]["state"] == "stopping"
         assert notify["stops"]["errno"] == 5
         assert notify["newline"] is None
