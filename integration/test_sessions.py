@@ -245,3 +245,52 @@ def test_no_tty_when_told_so(machine: Desk) -> None:
     terminal = Terminal([*CTL, "exec", "-T", "web", "--", "sh", "-c", "ps -o tty= -p $$"], machine.environment)
     assert terminal.end() == 0
     assert b"?" in terminal.heard
+
+
+# -- attach
+
+TRAPPED = "trap 'echo caught; exit 9' INT; trap 'echo usr' USR1; echo ready; while :; do sleep 0.02; done"
+
+
+@pytest.fixture
+def trapping(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path, {"trap": {"program": "/bin/sh", "arguments": ["-c", TRAPPED]}, "idle": SLEEPER}) as running:
+        yield running
+
+
+def test_attached_to_a_process_we_get_its_output_its_signals_and_its_end(trapping: Desk) -> None:
+    command = [*CTL, "attach", "trap"]
+    with subprocess.Popen(command, env=trapping.environment, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        client.send_signal(signal.SIGUSR1)
+        assert client.stdout.readline() == "usr\n"
+        client.send_signal(signal.SIGINT)
+        assert client.stdout.readline() == "caught\n"
+        assert client.wait(PATIENCE) == 9
+
+
+@pytest.mark.parametrize("keys", ["\x1d", "\x10\x11"])
+def test_a_key_detaches_and_leaves_it_running(trapping: Desk, keys: str) -> None:
+    terminal = Terminal([*CTL, "attach", "trap"], trapping.environment)
+    terminal.expect("ready")
+    terminal.expect("detaches]")
+    terminal.type(f"x{keys}")
+    assert terminal.end() == 0
+    assert b"detached" in terminal.heard
+    assert trapping.json("status", "trap")["processes"][0]["state"] == "running"
+
+
+def test_control_c_on_a_terminal_goes_to_the_process(trapping: Desk) -> None:
+    terminal = Terminal([*CTL, "attach", "trap"], trapping.environment)
+    terminal.expect("detaches]")
+    terminal.type("\x03")
+    terminal.expect("caught")
+    assert terminal.end() == 9
+
+
+def test_only_what_runs_can_be_attached_to(trapping: Desk) -> None:
+    trapping.ctl("stop", "idle")
+    done = trapping.ctl("attach", "idle")
+    assert (done.returncode, "it is stopped" in done.stderr) == (1, True)
+    assert trapping.ctl("attach", "nothing").returncode == 4

@@ -75,6 +75,7 @@ _COMMANDS = {
     "wait": ("events", "wait until processes are ready, or have ended"),
     "exec": ("sessions", "run a command beside a process, as the process would run"),
     "shell": ("sessions", "open a shell, beside a process or on the machine"),
+    "attach": ("attach", "show the output of a process and pass signals to it, until it ends"),
     "graph": ("pictures", "show who depends on whom, and how they are"),
     "boot": ("pictures", "show how the boot went, step by step"),
     "poweroff": ("acting", "stop everything in order and power the machine off"),
@@ -116,6 +117,10 @@ def _group(name: str) -> Mapping[str, Add]:
             from ocelot.verbs import sessions
 
             return sessions.COMMANDS
+        case "attach":
+            from ocelot.verbs import attach
+
+            return attach.COMMANDS
         case "pictures":
             from ocelot.verbs import pictures
 

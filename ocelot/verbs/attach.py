@@ -1,0 +1,176 @@
+"""Standing in for a process: its output is ours, signals to us go to it, and we end with it, with its status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import Any
+
+from ocelot.errors import ControlError, OcelotError
+from ocelot.verbs.arguments import Add
+from ocelot.verbs.outcome import FAILED, OK, complain, told
+from ocelot.wire.client import Client, call, quote
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+ALIVE = ("starting", "running", "stopping")
+
+_KEYS = {0x03: signal.SIGINT, 0x1C: signal.SIGQUIT}  # Ctrl-C, Ctrl-backslash
+_DETACH = 0x1D  # Ctrl-]
+_PREFIX, _THEN = 0x10, 0x11  # Ctrl-P Ctrl-Q, as docker has it
+_QUIET = 0.1
+"""Seconds without a line after its end: then its last one has come."""
+
+
+def _add_attach(command: ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="the process")
+    command.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="begin with the last N lines (10)")
+    command.add_argument("--no-signals", action="store_true", help="pass no signals on: they end ocelotctl only")
+    command.epilog = (
+        "Ctrl-C and Ctrl-\\ go to the process as signals, Ctrl-] (or Ctrl-P Ctrl-Q) detaches and leaves it running.\n"
+        "When the process ends, so does ocelotctl, with its exit status; 128+n after signal n."
+    )
+    command.set_defaults(run=_attach)
+
+
+def _attach(options: Namespace) -> int:
+    target = f"/v1/processes/{quote(options.name)}"
+    process = call(options.socket, "GET", target)
+    if process["state"] not in ALIVE:
+        hint = f"start it with ocelotctl start {options.name}; ocelotctl logs {options.name} shows what it wrote"
+        why = f'cannot attach to "{options.name}": it is {process["state"]}'
+        return complain(OcelotError(why, hint=hint), FAILED)
+    heard, told_end = os.pipe()
+    logs = _Follower(options.socket, f"/v1/logs?follow=1&n={max(options.lines, 0)}&name={quote(options.name)}", _show)
+    events = _Follower(
+        options.socket, f"/v1/events?follow=1&n=0&name={quote(options.name)}", lambda event: _watch(event, told_end)
+    )
+    if call(options.socket, "GET", target)["pid"] != process["pid"]:
+        os.write(told_end, b"x")  # it ended before we listened
+    with _keyboard() as keys, _signals(options, target):
+        if keys:
+            _note(f"attached to {options.name}: Ctrl-] detaches")
+        logs.start()
+        events.start()
+        ended = _until(options, target, heard, keys=keys)
+    if not ended:
+        _note("detached")
+        return OK
+    logs.settle()
+    last: dict[str, Any] | None = call(options.socket, "GET", target)["lastExit"]
+    return int(last["status"]) if last is not None else OK
+
+
+class _Follower(Thread):
+    """Reads a stream of JSON lines until it ends. Raises ControlError at once if it cannot be had."""
+
+    def __init__(self, socket: str, target: str, heed: Any) -> None:
+        super().__init__(daemon=True)
+        self._client = Client(socket, None)
+        self._reply = self._client.request("GET", target)
+        if self._reply.status != 200:
+            raise told(self._reply.status, self._reply.read())
+        self._heed = heed
+        self._count = 0
+
+    def run(self) -> None:
+        with suppress(ControlError, OSError):
+            for line in self._reply.lines():
+                self._heed(json.loads(line))
+                self._count += 1
+
+    def settle(self) -> None:
+        """Wait until nothing comes any more."""
+        before = -1
+        while before != self._count and self.is_alive():
+            before = self._count
+            self.join(_QUIET)
+
+
+def _show(line: dict[str, Any]) -> None:
+    stream = sys.stderr if line["stream"] == "stderr" else sys.stdout
+    end = "\r\n" if stream.isatty() else "\n"
+    stream.write(line["text"] + end)
+    stream.flush()
+
+
+def _watch(event: dict[str, Any], told_end: int) -> None:
+    if event["kind"] == "gap" or event["state"] not in ALIVE:
+        os.write(told_end, b"x")
+
+
+# -- keys and signals
+
+
+def _until(options: Namespace, target: str, heard: int, *, keys: bool) -> bool:
+    """Heed the keyboard until the process has ended (true), or somebody detaches (false)."""
+    from select import POLLIN, poll
+
+    found = poll()
+    found.register(heard, POLLIN)
+    if keys:
+        found.register(0, POLLIN)
+    before = 0
+    while True:
+        ready = dict(found.poll())
+        if heard in ready:
+            return True
+        for key in os.read(0, 64) or b"\x1d":
+            if key == _DETACH or (before, key) == (_PREFIX, _THEN):
+                return False
+            if key in _KEYS:
+                if options.no_signals:
+                    return False
+                _pass_on(options, target, _KEYS[key])
+            before = key
+
+
+@contextmanager
+def _keyboard() -> Iterator[bool]:
+    """Keys come one by one and make no signals, if standard input is a terminal; whether it is."""
+    if not os.isatty(0):
+        yield False
+        return
+    import termios
+
+    before = termios.tcgetattr(0)
+    ours = termios.tcgetattr(0)
+    ours[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG | termios.IEXTEN)
+    ours[0] &= ~termios.IXON
+    termios.tcsetattr(0, termios.TCSADRAIN, ours)
+    try:
+        yield True
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _signals(options: Namespace, target: str) -> Iterator[None]:
+    if not options.no_signals:
+        for number in PASSED_ON:
+            signal.signal(number, lambda number, _: _pass_on(options, target, number))
+    yield
+    for number in PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _pass_on(options: Namespace, target: str, number: int) -> None:
+    try:
+        call(options.socket, "POST", f"{target}/signal", {"signal": int(number)})
+    except ControlError as error:
+        if error.kind != "not-running":
+            _note(str(error))
+
+
+def _note(text: str) -> None:
+    end = "\r\n" if sys.stderr.isatty() else "\n"
+    sys.stderr.write(f"[{text}]{end}")
+    sys.stderr.flush()
+
+
+COMMANDS: dict[str, Add] = {"attach": _add_attach}
