@@ -273,8 +273,8 @@ def test_attached_to_a_process_we_get_its_output_its_signals_and_its_end(trappin
 @pytest.mark.parametrize("keys", ["\x1d", "\x10\x11"])
 def test_a_key_detaches_and_leaves_it_running(trapping: Desk, keys: str) -> None:
     terminal = Terminal([*CTL, "attach", "trap"], trapping.environment)
-    terminal.expect("ready")
     terminal.expect("detaches]")
+    terminal.expect("ready")
     terminal.type(f"x{keys}")
     assert terminal.end() == 0
     assert b"detached" in terminal.heard
