@@ -10,7 +10,7 @@ from fnmatch import translate
 
 import trio
 
-from ocelot.errors import ControlError, describe
+from ocelot.errors import ControlError, OcelotError, describe
 from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus, ScaleRequest
 from supervisor.control import Supervised
 from supervisor.waiting import Arrived, has_started, has_stopped, settle
@@ -127,7 +127,7 @@ def rotate(supervisor: Supervised, names: Sequence[str]) -> None:
     for name in names:
         try:
             found += supervisor.outputs[name].rotate()
-        except OSError as error:
+        except (OSError, OcelotError) as error:
             raise ControlError(
                 f'cannot rotate the log of "{name}": {describe(error)}', status=500, kind="not-rotated"
             ) from None

@@ -96,7 +96,7 @@ class LogSource(Protocol):
     def watch(self, seen: Callable[[str, Line], None]) -> AbstractContextManager[None]: ...
 
     def rotate(self) -> int:
-        """Rotate its log files, and say how many streams go to one. Raises OSError."""
+        """Rotate its log files, and say how many streams go to one. Raises OSError and OcelotError."""
 
     @property
     def counters(self) -> Mapping[str, Counters]: ...

@@ -15,18 +15,15 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
-
-import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import describe
+from ocelot.errors import OcelotError, describe
 from supervisor.ring import real_time
 
 if TYPE_CHECKING:
-    from supervisor.rotation import Namer
+    from supervisor.old_files import OldFiles
     from supervisor.sinks import FileSink
     from supervisor.snapshots import LogFileSnapshot
 
@@ -36,16 +33,15 @@ RETRY = 1.0
 LOOK = 1.0
 """Seconds between looks at whether the file is still there, while it is written to."""
 
-PAUSE = 0.05
-"""Seconds between two rounds of tidying: a file that fills up a hundred times a second needs fewer of them."""
-
 MODE = 0o640
 
 # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 Start = Callable[[Callable[[], Awaitable[None]]], bool]
 """Runs an async function in the background; False when nothing can run now."""
+
+Clock = Callable[[], float]
 
 
 class LogFiles:
@@ -76,12 +72,14 @@ class LogFile:
         rotation: structs.Rotation | None,
         *,
         start: Start,
-        now: Callable[[], float] = real_time,
+        now: Clock = real_time,
+        clock: Clock = time.monotonic,
     ) -> None:
         self.path = path
         self.sharers = 0
         self._start = start
         self._now = now
+        self._clock = clock
         self._fd = -1
         self._identity = (0, 0)
         self.size = 0
@@ -95,11 +93,7 @@ class LogFile:
         self._rotate_not_before = 0.0
         self._due = False  # to be rotated at the end of the line
         self._stuck = False  # the last rotation failed, and that was said
-        self._untidy = False  # the last tidying failed, and that was said
-        self._tidying = False
-        self._tidy_again = False
-        self._tidied = False
-        self._namer: Namer | None = None
+        self._old: OldFiles | None = None
         self.configure(rotation)
 
     def configure(self, rotation: structs.Rotation | None) -> None:
@@ -107,7 +101,12 @@ class LogFile:
         self._rotation = rotation
         self._limit = rotation.max_size_bytes if rotation is not None else None
         self._interval = rotation.rotation_interval if rotation is not None else None
-        self._tidied = False
+        if rotation is not None:
+            if self._old is None:
+                from supervisor.old_files import OldFiles
+
+                self._old = OldFiles(self.path, start=self._start, now=self._now)
+            self._old.rotation = rotation
         if self._fd >= 0:
             self._set_boundary(self._now())
 
@@ -116,7 +115,7 @@ class LogFile:
     def open(self, user: FileSink) -> None:
         """Open it for ``user`` if need be; missing folders are made. Raises OSError, at once for a second after a failure."""
         if self._fd < 0:
-            if time.monotonic() < self._not_before:
+            if self._clock() < self._not_before:
                 raise self._reason
             try:
                 self._open()
@@ -137,7 +136,7 @@ class LogFile:
         """Append as much of ``data`` as there is space for; how many bytes. Raises OSError when it cannot be written."""
         if self._fd < 0 or user not in self._users:
             self.open(user)
-        moment = time.monotonic()
+        moment = self._clock()
         try:
             if moment >= self._look_at:
                 self._look(moment)
@@ -153,17 +152,18 @@ class LogFile:
             raise
 
     def rotate(self) -> None:
-        """Rotate now, or, without rotation, open the path anew: an operator's wish. Raises OSError.
+        """Rotate now, or, without rotation, open the path anew: an operator's wish. Raises OSError and OcelotError.
 
         In the middle of a line: as soon as it has ended.
         """
-        if self._rotation is None:
+        if self._rotation is None or self._old is None:
             if self._fd >= 0:
                 self._open()
         elif self._fd < 0:
-            if self._path_size():
-                os.close(self._rename_away())
-                self._tidy_soon()
+            with suppress(FileNotFoundError):
+                if os.stat(self.path).st_size:
+                    os.close(self._old.replace())
+                    self._old.tidy_soon()
         elif self._line:
             self._due = True
         elif self.size:
@@ -177,7 +177,7 @@ class LogFile:
 
         device, inode = self._identity
         line = self._line if self._writer is user else 0
-        last = self._namer.last if self._namer is not None else None
+        last = self._old.last if self._old is not None else None
         return LogFileSnapshot(size=self.size, device=device, inode=inode, line=line, last=last)
 
     def restore(self, kept: LogFileSnapshot, user: FileSink) -> None:
@@ -185,11 +185,8 @@ class LogFile:
         self.size, self._identity = kept.size, (kept.device, kept.inode)
         if kept.line:
             self._line, self._writer = kept.line, user
-        if kept.last is not None:  # else names of the same second would begin with 1 again, where some are gone
-            from supervisor.rotation import Namer
-
-            self._namer = Namer(self.path, self._now)
-            self._namer.last = kept.last
+        if kept.last is not None and self._old is not None:
+            self._old.last = kept.last  # else names of the same second would begin with 1 again, where some are gone
 
     # -- writing
 
@@ -211,9 +208,9 @@ class LogFile:
 
     def _append_parts(self, data: bytes, user: FileSink, moment: float) -> int:
         """Append ``data`` with rotations between its lines where they are due."""
-        position = 0
         if moment < self._rotate_not_before:
             return self._append_lines(data, 0, len(data))
+        position = 0
         if self._due or (self._interval is not None and self._now() >= self._boundary):
             if self._line:
                 position = data.find(b"\n") + 1
@@ -224,7 +221,12 @@ class LogFile:
                 self._try_swap(user, moment)
         while position < len(data):
             end = self._part(data, position) if moment >= self._rotate_not_before else len(data)
-            taken = self._append_lines(data, position, end)
+            try:
+                taken = self._append_lines(data, position, end)
+            except OSError:
+                if position:
+                    return position  # the next write meets it again
+                raise
             position += taken
             if position < end:
                 break
@@ -251,8 +253,7 @@ class LogFile:
         if not self._line and self.size:
             return start
         end = data.find(b"\n", start) + 1 or len(data)
-        longest = limit - self._line  # of what is left of this line
-        return min(end, start + max(longest, 1))
+        return min(end, start + max(limit - self._line, 0))  # a line longer than the maximum is cut after all
 
     # -- rotating
 
@@ -260,7 +261,7 @@ class LogFile:
         """Rotate; if that fails, the file goes on growing, it is said once, and tried again later."""
         try:
             self._swap(user)
-        except OSError as error:
+        except (OSError, OcelotError) as error:
             self._rotate_not_before = moment + RETRY
             if not self._stuck:
                 self._stuck = True
@@ -269,96 +270,34 @@ class LogFile:
             self._stuck = False
 
     def _swap(self, user: FileSink | None) -> None:
-        """The file gets the name of an old one, and a new one its place. Raises OSError; then nothing has changed."""
+        """The file gets the name of an old one, and a new one its place.
+
+        Raises OSError, or OcelotError for what is no file; then nothing has changed.
+        """
+        assert self._old is not None
+        about = self._path_status()
+        if about is None or (about.st_dev, about.st_ino) != self._identity:
+            self._open()  # somebody else has rotated it
+        elif self.size:
+            new = self._old.replace()
+            made = os.fstat(new)
+            self._close()
+            self._fd, self._identity = new, (made.st_dev, made.st_ino)
+            self.size = self._line = 0
+            if user is not None:
+                user.counters.rotations += 1
+            self._old.tidy_soon()
         self._due = False
         self._set_boundary(self._now())
-        if not self._is_ours():
-            self._open()  # somebody else has rotated it
-            return
-        if not self.size:
-            return
-        new = self._rename_away()
-        about = os.fstat(new)
-        self._close()
-        self._fd, self._identity = new, (about.st_dev, about.st_ino)
-        self.size = self._line = 0
-        if user is not None:
-            user.counters.rotations += 1
-        self._tidy_soon()
-
-    def _rename_away(self) -> int:
-        """Give the file at the path another name, and its place to a new one: that, open. Raises OSError.
-
-        The new one is made first: when there is no space for it, everything stays as it was. At no moment is there no file.
-        """
-        if self._namer is None:
-            from supervisor.rotation import Namer
-
-            self._namer = Namer(self.path, self._now)
-        fd, fresh = self._namer.make(_FLAGS, MODE)
-        try:
-            self._like(fd, os.stat(self.path))
-            name = self._namer.link()
-            try:
-                os.rename(fresh, self.path)
-            except OSError:
-                if os.path.lexists(self.path):
-                    os.unlink(name)
-                else:  # it was renamed, where there are no hard links
-                    os.rename(name, self.path)
-                raise
-        except OSError:
-            os.close(fd)
-            with suppress(OSError):
-                os.unlink(fresh)
-            raise
-        return fd
-
-    def _like(self, fd: int, old: os.stat_result) -> None:
-        """Mode and owner of a new file: as configured, else those of the one before."""
-        mode = self._rotation.mode if self._rotation is not None else None
-        with suppress(PermissionError):
-            os.fchown(fd, old.st_uid, old.st_gid)
-        os.fchmod(fd, old.st_mode & 0o777 if mode is None else mode)
-
-    def _tidy_soon(self) -> None:
-        """Remove and compress old files in a thread, one for this file at a time."""
-        if self._rotation is None:
-            return
-        if self._tidying:
-            self._tidy_again = True
-        else:
-            self._tidying = self._start(self._tidy)
-
-    async def _tidy(self) -> None:
-        from supervisor.rotation import tidy
-
-        stopped = False
-        try:
-            while self._rotation is not None:
-                self._tidy_again = False
-                work = partial(tidy, self.path, self._rotation, self._now(), lambda: stopped)
-                problems = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_threads())
-                if problems and not self._untidy:
-                    log.warn(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-                self._untidy = bool(problems)
-                await trio.sleep(PAUSE)
-                if not self._tidy_again:
-                    break
-        except Exception as error:  # noqa: BLE001 (old files may stay; the set goes on)
-            log.warn(f'cannot tidy the old files of "{self.path}": {describe(error)}')
-        finally:
-            stopped = True
-            self._tidying = False
 
     # -- opening
 
     def _open(self) -> None:
         """Open or make the file at the path, and find out what it is. Raises OSError; then nothing has changed."""
         try:
-            fd = os.open(self.path, _FLAGS)
+            fd = os.open(self.path, FLAGS)
         except FileNotFoundError:
-            fd = self._create(_FLAGS | os.O_CREAT)
+            fd = self._create(FLAGS | os.O_CREAT)
         self._close()
         about = os.fstat(fd)
         if self._identity != (about.st_dev, about.st_ino) or self.size != about.st_size:
@@ -367,24 +306,18 @@ class LogFile:
         self._identity = (about.st_dev, about.st_ino)
         self.size = about.st_size
         self._not_before = 0.0
-        self._look_at = time.monotonic() + LOOK
+        self._look_at = self._clock() + LOOK
         self._set_boundary(about.st_mtime if about.st_size else self._now())
-        if not self._tidied and self._rotation is not None:
-            self._tidied = True
-            if about.st_nlink > 1:
-                from supervisor.rotation import finish_interrupted
-
-                with suppress(OSError):
-                    finish_interrupted(self.path)
-            self._tidy_soon()
+        if self._old is not None:
+            self._old.begin(about)
 
     def _create(self, flags: int) -> int:
-        mode = self._rotation.mode if self._rotation is not None else None
         try:
             fd = os.open(self.path, flags, MODE)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
             fd = os.open(self.path, flags, MODE)
+        mode = self._rotation.mode if self._rotation is not None else None
         if mode is not None:
             os.fchmod(fd, mode)  # as configured, whatever the umask
         return fd
@@ -400,48 +333,24 @@ class LogFile:
         """Whoever moves, removes or truncates a log file need not tell us."""
         self._look_at = moment + LOOK
         with suppress(OSError):  # what is open still takes what comes; another look follows
-            try:
-                about = os.stat(self.path)
-            except FileNotFoundError:
-                self._open()
-                return
-            if (about.st_dev, about.st_ino) != self._identity:
+            about = self._path_status()
+            if about is None or (about.st_dev, about.st_ino) != self._identity:
                 self._open()
             else:
                 self.size = about.st_size
 
-    def _is_ours(self) -> bool:
+    def _path_status(self) -> os.stat_result | None:
         try:
-            about = os.stat(self.path)
+            return os.stat(self.path)
         except FileNotFoundError:
-            return False
-        return (about.st_dev, about.st_ino) == self._identity
-
-    def _path_size(self) -> int:
-        try:
-            return os.stat(self.path).st_size
-        except FileNotFoundError:
-            return 0
+            return None
 
     def _fail(self, error: OSError) -> None:
         self._close()
         self._reason = error
-        self._not_before = time.monotonic() + RETRY
+        self._not_before = self._clock() + RETRY
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _threads() -> trio.CapacityLimiter:
-    """Two at once for the whole process, however many files there are."""
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(2)
-        _limiter.set(limiter)
-        return limiter
-
-
-_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("log compression")

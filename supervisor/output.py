@@ -137,7 +137,10 @@ class Output:
             self._relay.close()
 
     def rotate(self) -> int:
-        """Rotate its log files, or open those without rotation anew; how many streams go to one. Raises OSError."""
+        """Rotate its log files, or open those without rotation anew; how many streams go to one.
+
+        Raises OSError and OcelotError.
+        """
         ends = [stream.sink.inner for stream in self._streams.values()]
         files = [end.file for end in ends if isinstance(end, sinks.FileSink)]
         for file in dict.fromkeys(files):

@@ -7,12 +7,11 @@ somebody else's file, and then a new file takes the place of the log file: at no
 A compressed file appears under its name when it is whole and on the disk, and only then its original goes. So whatever
 ends a machine in between leaves the original, or both, and the next :func:`tidy` does the rest.
 
-Imported when a process has ``rotation``.
+Nothing here needs trio: :func:`tidy` runs in a worker thread.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -28,9 +27,6 @@ DAY = 86400.0
 
 STALE = 3600.0
 """Seconds after which the beginnings of a rotation were surely given up."""
-
-_FRESH = ".new"
-"""What follows the name of a new log file, before it takes the place of the old one."""
 
 _PART = ".part"
 """What follows the name of a compressed file that is not whole yet."""
@@ -81,54 +77,6 @@ def old_files(path: str) -> list[Rotated]:
     with os.scandir(folder or ".") as entries:
         names = [entry.name for entry in entries if entry.name.startswith(base + ".")]
     return sorted(found for name in names if (found := parse(base, name)) is not None)
-
-
-class Namer:
-    """Names for the old files of one log file. Remembers the last one, so that a storm of rotations needs no search."""
-
-    def __init__(self, path: str, now: Callable[[], float]) -> None:
-        self._path = path
-        self._now = now
-        self.last = ("", 0)
-        """The time and the number in the last name."""
-
-    def make(self, flags: int, mode: int) -> tuple[int, str]:
-        """A new file that is to take the place of the log file, open, and its path. Raises OSError."""
-        while True:
-            fresh = self._next() + _FRESH
-            with suppress(FileExistsError):
-                return os.open(fresh, flags | os.O_CREAT | os.O_EXCL, mode), fresh
-
-    def link(self) -> str:
-        """Give the log file a second name, one that nobody has, and return it. Raises OSError.
-
-        Renaming it over a file that was made to reserve the name would make ext4 write all of it to the disk at once
-        (auto_da_alloc, ext4(5)), which costs half of the throughput.
-        """
-        while True:
-            name = self._next()
-            try:
-                os.link(self._path, name)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                    raise
-                # No hard links here (FAT): a rename, after a look, is all there is
-                if os.path.lexists(name):
-                    continue
-                os.rename(self._path, name)
-            return name
-
-    def _next(self) -> str:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._now()))
-        number = self.last[1] if stamp == self.last[0] else 0
-        while True:
-            number += 1
-            self.last = (stamp, number)
-            name = f"{self._path}.{stamp}-{number}"
-            if not any(os.path.lexists(name + suffix) for suffix in ("", *SUFFIXES.values())):
-                return name
 
 
 def doomed(files: list[Rotated], rotation: structs.Rotation, now: float) -> list[Rotated]:
