@@ -31,7 +31,7 @@ from supervisor.relay import Relay
 from supervisor.replicas import base_of, instances
 from supervisor.roster import Roster, no_such_process
 from supervisor.stop_order import stop_in_order
-from supervisor.surroundings import Spawner, Surroundings
+from supervisor.surroundings import Schedule, Spawner, Surroundings
 
 if TYPE_CHECKING:
     from supervisor.snapshots import SupervisorSnapshot
@@ -131,7 +131,7 @@ class Supervisor:
         Raises ControlError when everything is being stopped.
         """
         chosen = self._to_start(names)
-        await _ask(chosen, Process.start)
+        await _ask(chosen, _start_now)
 
     async def stop(self, names: Iterable[str]) -> None:
         """Ask them to stop, as the operator's wish: nothing but a start brings them back.
@@ -143,7 +143,7 @@ class Supervisor:
     async def restart(self, names: Iterable[str]) -> None:
         """Stop (those that run) and start. What they require is started as by :meth:`start`."""
         chosen = self._to_start(names)
-        await _ask(chosen, Process.restart)
+        await _ask(chosen, _restart_now)
 
     def signal(self, names: Iterable[str], number: int) -> None:
         """Send a signal to the processes themselves. Those that do not run are passed over."""
@@ -202,6 +202,8 @@ class Supervisor:
                     process.start()  # all of them are wanted before the first one looks what it may count on
             for process in present:
                 nursery.start_soon(process.run, name=process.name)
+                if process.schedule is not None:
+                    nursery.start_soon(process.schedule.run)
                 # One spawn a turn: with a thousand of them, whoever died meanwhile is reaped meanwhile
                 await trio.lowlevel.checkpoint()
             task_status.started()
@@ -268,7 +270,10 @@ class Supervisor:
         for each, own in instances(name, config).items():
             if each in staying:
                 process = staying[each]
+                before = process.config.schedule
                 process.replace(own, partial(self._renew, process))
+                if own.schedule != before:
+                    self._reschedule(process)
         for process in added:
             self._begin(process)
         self._dismiss_soon(going)
@@ -297,6 +302,7 @@ class Supervisor:
         self.outputs[name] = self._make_output(name, config.log)
         process = Process(name, config, self._around, self.outputs[name], self._changed)
         self._look_after(process)
+        process.schedule = _schedule_of(process)
         return process
 
     def _renew(self, process: Process, before: structs.Process) -> None:
@@ -313,11 +319,21 @@ class Supervisor:
             process.listening = None
         self._look_after(process)
 
+    def _reschedule(self, process: Process) -> None:
+        if process.schedule is not None:
+            process.schedule.close()
+        process.schedule = _schedule_of(process)
+        if process.schedule is not None and self._nursery is not None:
+            self._nursery.start_soon(process.schedule.run)
+        process.look_again()
+
     def _begin(self, process: Process) -> None:
         self._reckoning.goes_on(process.name)
         if self._nursery is not None:
             process.start()
             self._nursery.start_soon(process.run, name=process.name)
+            if process.schedule is not None:
+                self._nursery.start_soon(process.schedule.run)
             self._tell()
 
     def _dismiss_soon(self, processes: Sequence[Process]) -> None:
@@ -338,6 +354,8 @@ class Supervisor:
         for process in processes:
             await process.down()
             process.dismiss()
+            if process.schedule is not None:
+                process.schedule.close()
             process.let_go()
             self._roster.drop(process)
             self._reckoning.forget(process.name)
@@ -410,6 +428,9 @@ class Supervisor:
             self._reckoning.ended(self._processes[change.name])
         elif change.after is not State.BACKOFF:
             self._reckoning.goes_on(change.name)
+        schedule = self._processes[change.name].schedule
+        if schedule is not None:
+            schedule.changed(change)
         if self._roster.dependencies is not None:
             again = change.event is Event.START and self._processes[change.name].history.last_end is not None
             self._roster.dependencies.changed(base_of(change.name), again=again and not self._stopping)
@@ -418,6 +439,26 @@ class Supervisor:
         """Wake those who wait for a change."""
         before, self._change = self._change, trio.Event()
         before.set()
+
+
+def _schedule_of(process: Process) -> Schedule | None:
+    if process.config.schedule is None:
+        return None
+    from supervisor.schedule import Scheduled
+
+    return Scheduled(process, process.config.schedule)
+
+
+def _start_now(process: Process) -> None:
+    if process.schedule is not None:
+        process.schedule.run_now()
+    process.start()
+
+
+def _restart_now(process: Process) -> None:
+    if process.schedule is not None:
+        process.schedule.run_now()
+    process.restart()
 
 
 async def _ask(processes: Sequence[Process], request: Callable[[Process], None]) -> None:

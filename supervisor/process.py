@@ -28,7 +28,7 @@ from supervisor.history import History
 from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
-from supervisor.surroundings import Gate, Health, ProcessOutput, Sockets, Surroundings, Verdict
+from supervisor.surroundings import Gate, Health, Hold, ProcessOutput, Schedule, Sockets, Surroundings, Verdict
 
 if TYPE_CHECKING:
     from supervisor.cgroups import Leaf
@@ -83,6 +83,7 @@ class Process:
         self.history = History()
         self.health: Health | None = None  # set before it runs, if anything is known of its health
         self.listening: Sockets | None = None  # likewise, if it has sockets
+        self.schedule: Schedule | None = None  # likewise, if it has one
         self.gate: Gate | None = None  # likewise, if it has to wait for others
         self.cgroup: Leaf | None = None  # of the life under way, if it has resources
         self._around = surroundings
@@ -109,7 +110,7 @@ class Process:
     def start(self) -> None:
         """Wanted up. Ends a backoff at once; nothing changes if it runs; after a stop in progress it starts again."""
         self.goal = Goal.UP
-        if self.state not in (State.STARTING, State.RUNNING, State.WAITING) or self._stop_wanted:
+        if self.state not in (State.STARTING, State.RUNNING) or self._stop_wanted:
             self._start_wanted = True
         self._wake()
 
@@ -127,7 +128,7 @@ class Process:
         """Stopped gracefully if it runs, then started; started if it does not run."""
         self.goal = Goal.UP
         self._why = cause
-        self._start_wanted = self.state is not State.WAITING or self._stop_wanted
+        self._start_wanted = True
         self._grace_limit = math.inf
         if self.state in (State.STARTING, State.RUNNING):
             self._stop_wanted = True
@@ -306,22 +307,29 @@ class Process:
     def _go(self) -> Event:
         """It is to start now: unless something holds it back."""
         self._start_wanted = False
-        hold = self.gate.look() if self.gate is not None else None
+        hold = self._hold()
         if hold is None:
             return Event.START
         self.reason = hold.reason
         return Event.HOLD
 
+    def _hold(self) -> Hold | None:
+        """What holds it back: its schedule, or those it depends on."""
+        hold = self.schedule.look() if self.schedule is not None else None
+        return hold if hold is not None or self.gate is None else self.gate.look()
+
     async def _wait(self) -> Event:
         """WAITING: until nothing holds it back any more, or never will let it go, or it is not wanted."""
         while not self._stop_wanted:
-            hold = self.gate.look() if self.gate is not None else None
+            hold = self._hold()
+            self._start_wanted = False
+            self._watchers.unpark_all()  # a start that was asked for meanwhile has been looked at
             if hold is None:
                 self.reason = "to be started"
                 return Event.START
             self.reason = hold.reason
             if hold.for_good:
-                self.history.never_ran(Cause.DEPENDENCY, "never ran", 1)
+                self.history.never_ran(hold.cause, "never ran", 1)
                 return Event.GIVE_UP
             await self._woken()
         self.reason = f"stopped ({self._why.value})"

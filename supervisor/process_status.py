@@ -37,6 +37,7 @@ def status_of(process: Process) -> ProcessStatus:
         reason=process.reason,
         program=process.config.program,
         group=base_of(process.name) if process.config.replicas is not None else None,
+        schedule=process.schedule.status() if process.schedule is not None else None,
         depends_on=process.gate.statuses() if process.gate is not None else [],
         health=process.health.status() if process.health is not None else None,
     )

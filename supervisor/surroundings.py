@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause
-from ocelot.wire.protocol import DependencyStatus
 from supervisor import restart
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
+    from ocelot.wire.protocol import DependencyStatus, ScheduleStatus
+    from supervisor.process import Change
     from supervisor.snapshots import ChildSnapshot, HealthSnapshot, SocketSnapshot, StreamSnapshot
 
 
@@ -60,6 +61,28 @@ class Hold(NamedTuple):
 
     reason: str
     for_good: bool = False
+    cause: Cause = Cause.DEPENDENCY
+
+
+class Schedule(Protocol):
+    """When a process runs; ``supervisor.schedule.Scheduled`` is one."""
+
+    def look(self) -> Hold | None:
+        """What holds it back now: that its time has not come."""
+
+    def run_now(self) -> None:
+        """Somebody asks for a run out of turn."""
+
+    def changed(self, change: Change) -> None:
+        """Its state has changed."""
+
+    def status(self) -> ScheduleStatus: ...
+    def snapshot(self) -> float | None: ...
+    def restore(self, next_run: float | None) -> None: ...
+    def close(self) -> None: ...
+
+    async def run(self) -> None:
+        """Tick until closed."""
 
 
 class Gate(Protocol):

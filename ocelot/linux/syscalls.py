@@ -48,6 +48,8 @@ RB_ENABLE_CAD = 0x89ABCDEF
 RB_DISABLE_CAD = 0
 RB_POWER_OFF = 0x4321FEDC
 
+_TFD_ABSOLUTE = 1 | 2  # TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET
+
 # prctl(2)
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
@@ -205,6 +207,18 @@ def init_module(image: bytes, parameters: str = "") -> None:
     """init_module(2), for a module that had to be decompressed here."""
     number = _INIT_MODULE[os.uname().machine]
     _check(_libc.syscall(ctypes.c_long(number), image, ctypes.c_ulong(len(image)), os.fsencode(parameters)))
+
+
+def timerfd_create(clock: int) -> int:
+    """timerfd_create(2), with TFD_CLOEXEC and TFD_NONBLOCK. ``clock``: time.CLOCK_REALTIME, ..."""
+    return _check(_libc.timerfd_create(ctypes.c_int(clock), ctypes.c_int(os.O_CLOEXEC | os.O_NONBLOCK)))
+
+
+def timerfd_settime(fd: int, at: float) -> None:
+    """timerfd_settime(2): expire once, at the time ``at`` of its clock. When that clock is set, reading fails with ECANCELED."""
+    seconds, fraction = divmod(at, 1.0)
+    value = (ctypes.c_long * 4)(0, 0, int(seconds), int(fraction * 1_000_000_000) or 1)
+    _check(_libc.timerfd_settime(ctypes.c_int(fd), ctypes.c_int(_TFD_ABSOLUTE), ctypes.byref(value), None))
 
 
 def close_range(first: int, last: int, flags: int = 0) -> None:
