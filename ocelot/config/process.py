@@ -125,5 +125,6 @@ class Process(Base, frozen=True, kw_only=True):
     depends_on: dict[str, Dependency] = {}
     replicas: int | None = None
     schedule: Schedule | None = None
+    reload_signal: SignalNumber | None = None
     pre_start: tuple[Command, ...] = ()
     post_stop: tuple[Command, ...] = ()

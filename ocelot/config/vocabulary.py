@@ -49,11 +49,6 @@ NULL_ONLY: dict[type, tuple[str, ...]] = {
 NOT_BUILT: dict[type, frozenset[str]] = {
     structs.Phase: frozenset({"network", "clock", "security"}),
     structs.PostSwitch: frozenset({"network", "clock", "security"}),
-    structs.Process: frozenset(
-        {
-            "reloadSignal",
-        }
-    ),
 }
 """Keys of the documentation that this version does not implement, by record."""
 

@@ -232,6 +232,50 @@ class PowerReply(Wire, kw_only=True):
     verb: str
 
 
+class ReloadRequest(Wire, kw_only=True):
+    """``file``: another file than the one that ocelot was started with. ``dry_run``: only tell what would be done."""
+
+    file: str | None = None
+    dry_run: bool = False
+
+
+class Difference(Wire, kw_only=True):
+    """One field whose value is another one in the file; None: it is not set there.
+
+    ``effect``: live (it holds at once), restart (the process is started again for it), reboot (it takes the next start of ocelot).
+    """
+
+    path: str
+    before: str | None
+    after: str | None
+    effect: Literal["live", "restart", "reboot"] = "live"
+
+
+class EntryChange(Wire, kw_only=True):
+    """An entry of ``processes`` that is new, gone or different."""
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+    effect: Literal["live", "restart"]
+    fields: list[Difference] = []
+
+
+class ReloadReply(Wire, kw_only=True):
+    """What a reload did, or would do. ``problems``: why the file cannot be used, in which case nothing was changed.
+
+    ``restarted``: the processes that are started again. ``failed``: what could not be done, in words.
+    """
+
+    file: str
+    applied: bool
+    problems: list[str] = []
+    warnings: list[str] = []
+    entries: list[EntryChange] = []
+    sections: list[Difference] = []
+    restarted: list[str] = []
+    failed: list[str] = []
+
+
 class ReexecRequest(Wire, kw_only=True):
     """``runtime``: the absolute path of a folder with ``bin/ocelot`` in it; None: what runs now, read anew."""
 
