@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.client import Client
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb
+from ocelot.wire.protocol import Gap, StateChange
 
 TALKER = {"program": "/bin/sh", "arguments": ["-c", "echo hello; exec sleep 1000"]}
 
@@ -53,6 +57,58 @@ async def test_the_whole_of_it(machine: Desk) -> None:
     assert await anyio.to_thread.run_sync(machine.process.wait, PATIENCE) == 0
 
 
+async def test_events_and_waiting(machine: Desk) -> None:
+    client = Client(machine.socket)
+    assert (await client.wait("*")).settled
+    async with client.events("web") as events:
+        await client.stop("web")
+        with anyio.fail_after(PATIENCE):
+            first, second = await anext(events), await anext(events)
+    assert isinstance(first, StateChange)
+    assert isinstance(second, StateChange)
+    assert (first.state, second.state) == ("stopping", "stopped")
+    assert await client.history("web", n=1) == [second]
+    assert (await client.history(after=first.number))[0] == second
+    assert (await client.history(after=1))[0] == Gap()
+    late = await client.wait("other", condition="exited", timeout=0.1)
+    assert (late.settled, late.failed) == (False, [])
+    assert (await client.wait("web")).failed == ["web"]
+
+
+async def test_a_command_beside_a_process(machine: Desk) -> None:
+    client = Client(machine.socket)
+    reader, writer = os.pipe()
+    with open(os.devnull) as empty:
+        ended = await client.run(
+            "web",
+            "sh",
+            "-c",
+            "echo $WHO; exit 5",
+            stdin=empty.fileno(),
+            stdout=writer,
+            stderr=2,
+            environment={"WHO": "me"},
+        )
+        missing = await client.run(None, "/no/such", stdin=empty.fileno(), stdout=2, stderr=2)
+    os.close(writer)
+    with os.fdopen(reader) as output:
+        assert output.read() == "me\n"
+    assert (ended.status, ended.code, ended.message) == (5, 5, "")
+    assert (missing.status, "no such file" in missing.message) == (127, True)
+    with pytest.raises(ControlError) as caught:
+        await client.run("wbe", "true", stdin=0, stdout=1, stderr=2)
+    assert caught.value.kind == "no-such-process"
+
+
+async def test_to_cancel_a_command_is_to_end_it(machine: Desk) -> None:
+    reader, writer = os.pipe()
+    with anyio.move_on_after(1.0):
+        await Client(machine.socket).run("web", "sleep", "1000", stdin=0, stdout=writer, stderr=2)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as output, anyio.fail_after(PATIENCE):
+        assert await anyio.to_thread.run_sync(output.read) == b""  # nobody has the other end any more
+
+
 async def test_errors_carry_the_words_of_the_server(machine: Desk) -> None:
     with pytest.raises(ControlError, match='cannot find the process "wbe"') as caught:
         await Client(machine.socket).stop("wbe")
@@ -67,3 +123,21 @@ async def test_nobody_there_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ControlError) as caught:
         await Client(str(tmp_path / "none.sock")).status()
     assert (caught.value.kind, caught.value.status) == ("unreachable", 0)
+
+
+def example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"integration.examples.{name}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=-3)
+
+
+def test_the_example_for_trio(machine: Desk) -> None:
+    done = example("client_trio", machine.socket, "web", "other")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "other is ready again with pid" in done.stdout
+    assert "  web: stopping -> stopped" in done.stdout
+
+
+def test_the_example_for_asyncio(machine: Desk) -> None:
+    done = example("client_asyncio", machine.socket, "web", "sh", "-c", "sleep 0.5; echo from the command; exit 4")
+    assert (done.returncode, done.stderr) == (4, "")
+    assert {"web | hello", "from the command"} <= set(done.stdout.splitlines())

@@ -7,9 +7,13 @@
     client = Client("/run/ocelot/control.sock")
     status = await client.status()
     await client.restart("web", "worker-*")
+    await client.wait("db", condition="ready", timeout=30.0)
     async with client.follow("web") as lines:
         async for line in lines:
             print(line.text)
+    async with client.events() as events:
+        async for event in events:
+            print(event)
 
 Every method makes a connection of its own, so one client may be used by many tasks. Whatever fails raises
 :class:`ocelot.errors.ControlError`: ``kind`` is the stable word for it, ``status`` the HTTP status, 0 if nobody answered.
@@ -19,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.abc
@@ -34,10 +39,14 @@ from ocelot.wire.protocol import (
     API,
     ActionReply,
     BootTimeline,
+    Gap,
     Health,
     LogLine,
     PowerReply,
     ProcessStatus,
+    SessionEnded,
+    SessionStarted,
+    StateChange,
     Status,
     Version,
 )
@@ -109,20 +118,89 @@ class Client:
         self, *names: str, n: int | None = 0, since: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
         """The last ``n`` lines, and then new ones until the block is left or ocelot goes down."""
-        return self._follow(f"{API}/logs" + _query(names, n=n, since=since, follow="true"))
+        return self._follow(LogLine, f"{API}/logs" + _query(names, n=n, since=since, follow="true"))
+
+    # -- events
+
+    async def wait(
+        self,
+        *names: str,
+        condition: Literal["ready", "running", "exited", "completed", "stopped"] = "ready",
+        timeout: float = WAIT,
+    ) -> ActionReply:
+        """Wait until all of them have arrived there, one of them cannot any more, or ``timeout`` seconds are over.
+
+        The reply says which: ``failed`` names those that cannot, ``settled`` is false after the time was up.
+        """
+        request = protocol.WaitRequest(names=list(names), condition=condition, timeout=timeout)
+        body = msgspec.json.encode(request)
+        return await self._call(ActionReply, "POST", f"{API}/processes/wait", body, longer=timeout)
+
+    async def history(self, *names: str, n: int | None = None, after: int | None = None) -> list[StateChange | Gap]:
+        """The last ``n`` changes of state, those after number ``after``, or all that are kept."""
+        body = await self._read("GET", f"{API}/events" + _query(names, n=n, after=after))
+        return [msgspec.json.decode(line, type=StateChange | Gap) for line in body.splitlines()]
+
+    def events(
+        self, *names: str, n: int | None = 0, after: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[StateChange | Gap]]:
+        """The last ``n`` changes of state, then new ones until the block is left or ocelot goes down.
+
+        To go on after a lost connection, give ``after`` the number of the last change seen, and ``n`` None. What could not be kept
+        for you is told by a :class:`~ocelot.wire.protocol.Gap`.
+        """
+        return self._follow(StateChange | Gap, f"{API}/events" + _query(names, n=n, after=after, follow="true"))
+
+    # -- commands
+
+    async def run(
+        self,
+        name: str | None,
+        *argv: str,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
+    ) -> SessionEnded:
+        """Run a command beside the process ``name``, as that would run (None: on the machine), and return how it ended.
+
+        ``stdin``, ``stdout`` and ``stderr`` are descriptors of ours, handed over to it; close yours when it has them. To
+        cancel this is to end the command. A command that could not be started ends with status 126 or 127 and a ``message``.
+        """
+        request = protocol.SessionRequest(
+            argv=list(argv), environment=dict(environment or {}), working_directory=working_directory
+        )
+        target = f"{API}/exec" if name is None else f"{API}/processes/{quote(name)}/exec"
+        async with await self._connect() as stream:
+            exchange = _Exchange(stream)
+            with anyio.fail_after(self.timeout):
+                head = await exchange.ask(
+                    "POST", target, msgspec.json.encode(request), "application/json", upgrade="ocelot-session"
+                )
+                if head.status_code != 101:
+                    raise _problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
+                await stream.send_fds(b"\n", [stdin, stdout, stderr])
+            told: SessionStarted | SessionEnded
+            async with aclosing(exchange.rest()) as lines:
+                async for line in lines:
+                    told = msgspec.json.decode(line, type=SessionStarted | SessionEnded)
+                    if isinstance(told, SessionEnded):
+                        return told
+        raise ControlError("cannot tell how the command ended: the connection ended", kind="unreachable")
+
+    # -- inside
 
     @asynccontextmanager
-    async def _follow(self, target: str) -> AsyncGenerator[AsyncIterator[LogLine], None]:
+    async def _follow(self, kind: type[Reply] | UnionType, target: str) -> AsyncGenerator[AsyncIterator[Reply], None]:
         async with await self._connect() as stream:
             exchange = _Exchange(stream)
             with anyio.fail_after(self.timeout):
                 head = await exchange.ask("GET", target, b"", "application/x-ndjson")
                 if head.status_code != 200:
                     raise _problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
-            async with aclosing(_lines(exchange)) as lines:
+            async with aclosing(_lines(exchange, kind)) as lines:
                 yield lines
-
-    # -- inside
 
     async def _act(
         self, verb: str, names: Sequence[str], *, wait: bool, timeout: float, signal: str | int | None = None
@@ -165,7 +243,7 @@ class Client:
             raise _problem(head.status_code, content)
         return content
 
-    async def _connect(self) -> anyio.abc.ByteStream:
+    async def _connect(self) -> anyio.abc.UNIXSocketStream:
         try:
             return await anyio.connect_unix(self.path)
         except OSError as error:
@@ -179,9 +257,12 @@ class _Exchange:
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT)
 
-    async def ask(self, method: str, target: str, body: bytes, accept: str) -> h11.Response:
-        """Send the request and read the head of the answer. Raises ControlError."""
-        headers = [("Host", "ocelot"), ("Accept", accept), ("Connection", "close")]
+    async def ask(
+        self, method: str, target: str, body: bytes, accept: str, *, upgrade: str = ""
+    ) -> h11.Response | h11.InformationalResponse:
+        """Send the request and read the head of the answer. Raises ControlError. ``upgrade``: leave HTTP for that."""
+        headers = [("Host", "ocelot"), ("Accept", accept), ("Connection", "Upgrade" if upgrade else "close")]
+        headers += [("Upgrade", upgrade)] if upgrade else []
         headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
         data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if body:
@@ -190,9 +271,21 @@ class _Exchange:
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it may have answered before it closed
             await self._stream.send(data)
         event = await self._event()
-        if not isinstance(event, h11.Response):
+        if not isinstance(event, h11.Response | h11.InformationalResponse):
             raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
         return event
+
+    async def rest(self) -> AsyncGenerator[bytes, None]:
+        """The lines that come after an upgrade."""
+        rest = bytes(self._http.trailing_data[0])
+        while True:
+            *whole, rest = rest.split(b"\n")
+            for line in whole:
+                yield line
+            try:
+                rest += await self._stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return
 
     async def body(self) -> AsyncGenerator[bytes, None]:
         """The pieces of the body as they come. Raises ControlError if the connection ends before the body does."""
@@ -214,13 +307,13 @@ class _Exchange:
         return event
 
 
-async def _lines(exchange: _Exchange) -> AsyncGenerator[LogLine, None]:
+async def _lines(exchange: _Exchange, kind: Any) -> AsyncGenerator[Any, None]:
     rest = b""
     async with aclosing(exchange.body()) as body:
         async for piece in body:
             *whole, rest = (rest + piece).split(b"\n")
             for line in whole:
-                yield msgspec.json.decode(line, type=LogLine)
+                yield msgspec.json.decode(line, type=kind)
 
 
 def _problem(status: int, body: bytes) -> ControlError:

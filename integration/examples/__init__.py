@@ -1,0 +1,1 @@
+"""How programs use ``ocelot.client``, under trio and under asyncio; run by the tests."""
