@@ -18,7 +18,7 @@ from ocelot.config.ordering import MAX_REPLICAS
 from ocelot.errors import ControlError, describe
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
-from ocelot.states import Cause, State
+from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.ending import Ending as Ending
 from supervisor.ending import Reckoning
@@ -28,7 +28,7 @@ from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Change, Process
 from supervisor.relay import Relay
-from supervisor.replicas import base_of, instances
+from supervisor.replicas import base_of
 from supervisor.roster import Roster, no_such_process
 from supervisor.stop_order import stop_in_order
 from supervisor.surroundings import Schedule, Spawner, Surroundings
@@ -67,7 +67,7 @@ class Supervisor:
         self.outputs: dict[str, Output] = {}
         self._roster = Roster(processes, self._make)
         self._processes = self._roster.processes
-        self._shutdown_timeout = shutdown_timeout
+        self.shutdown_timeout = shutdown_timeout
         self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
         self._change = trio.Event()
@@ -145,6 +145,10 @@ class Supervisor:
         chosen = self._to_start(names)
         await _ask(chosen, _restart_now)
 
+    async def down(self, name: str) -> None:
+        """Wait until the process ``name`` does not run and is not about to. Raises ControlError."""
+        await self._roster.find(name).down()
+
     def signal(self, names: Iterable[str], number: int) -> None:
         """Send a signal to the processes themselves. Those that do not run are passed over."""
         for name in names:
@@ -173,7 +177,7 @@ class Supervisor:
             configs=dict(self._roster.configs),
             journal=self.journal.snapshot(),
             processes=[process.snapshot() for process in self._processes.values()],
-            shutdown_timeout=self._shutdown_timeout,
+            shutdown_timeout=self.shutdown_timeout,
             going_on=[name for name in self._processes if name in self._reckoning.going_on],
             first_failure=self._reckoning.first_failure,
         )
@@ -229,7 +233,7 @@ class Supervisor:
             list(self._processes.values()),
             cause,
             dependencies=self._roster.dependencies,
-            timeout=self._shutdown_timeout,
+            timeout=self.shutdown_timeout,
         )
         self._all_down.set()
 
@@ -246,8 +250,7 @@ class Supervisor:
         self._refuse_late_starts()
         if name in self._roster.configs:
             raise ControlError(f'cannot add "{name}": there is one already', status=409, kind="exists")
-        for process in self._roster.set(name, config)[0]:
-            self._begin(process)
+        self._apply(name, config)
 
     async def remove(self, name: str) -> None:
         """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
@@ -265,18 +268,13 @@ class Supervisor:
         self._refuse_late_starts()
         if name not in self._roster.configs:
             raise no_such_process(name)
-        staying = {process.name: process for process in self._roster.members(name)}
-        added, going = self._roster.set(name, config)
-        for each, own in instances(name, config).items():
-            if each in staying:
-                process = staying[each]
-                before = process.config.schedule
-                process.replace(own, partial(self._renew, process))
-                if own.schedule != before:
-                    self._reschedule(process)
-        for process in added:
-            self._begin(process)
-        self._dismiss_soon(going)
+        self._apply(name, config)
+
+    def stays_down(self, name: str) -> bool:
+        """Whether a reload leaves the entry ``name`` down: an operator has stopped it, and its policy is not Always."""
+        members = self._roster.members(name)
+        stopped = all(process.goal is Goal.DOWN for process in members) and bool(members)
+        return stopped and self._roster.configs[name].restart_policy.type is not structs.RestartType.ALWAYS
 
     async def scale(self, name: str, replicas: int) -> None:
         """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones.
@@ -297,6 +295,17 @@ class Supervisor:
         self.replace(name, structs_replace(config, replicas=replicas))
         for process in self._roster.members(name):
             await process.accepted()
+
+    def _apply(self, name: str, config: structs.Process) -> None:
+        added, staying, going = self._roster.set(name, config)
+        for process, own in staying:
+            before = process.config.schedule
+            process.replace(own, partial(self._renew, process))
+            if own.schedule != before:
+                self._reschedule(process)
+        for process in added:
+            self._begin(process)
+        self._dismiss_soon(going)
 
     def _make(self, name: str, config: structs.Process) -> Process:
         self.outputs[name] = self._make_output(name, config.log)
@@ -353,6 +362,9 @@ class Supervisor:
             process.stop(Cause.OPERATOR)
         for process in processes:
             await process.down()
+            if self._roster.wants(process.name):
+                process.start()  # it was taken back meanwhile
+                continue
             process.dismiss()
             if process.schedule is not None:
                 process.schedule.close()

@@ -44,8 +44,8 @@ def succeeded(policy: RestartPolicy, end: End) -> bool:
 def decide(policy: RestartPolicy, restarts: int, end: End, *, oneshot: bool, jitter: Jitter) -> Decision:
     """What becomes of a process that has been restarted ``restarts`` times in a row and now ended as ``end``.
 
-    A oneshot that succeeded is done under every policy. UnlessStopped differs from Always only in what a stop by the operator
-    means across reboots, and nothing is kept across reboots: they are the same here.
+    A oneshot that succeeded is done under every policy. UnlessStopped differs from Always in what a reload does with a process
+    that an operator has stopped (see ``Supervisor.stays_down``); in what follows an end they are the same.
     """
     success = succeeded(policy, end)
     if policy.type is RestartType.NEVER or (success and (oneshot or policy.type is RestartType.ON_FAILURE)):

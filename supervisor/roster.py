@@ -58,11 +58,13 @@ class Roster:
             if config.replicas is not None
         }
 
-    def set(self, base: str, config: structs.Process) -> tuple[list[Process], list[Process]]:
-        """Let ``base`` mean ``config`` from now on. Returns the processes that are new, and those that are to go.
+    def set(
+        self, base: str, config: structs.Process
+    ) -> tuple[list[Process], list[tuple[Process, structs.Process]], list[Process]]:
+        """Let ``base`` mean ``config`` from now on.
 
-        Those that stay keep their process, and get their new configuration from the caller. Those that are to go are
-        found until :meth:`drop`.
+        Returns the processes that are new, those that stay (with the configuration that they are to get), and those that are to
+        go, the last ones first. These are found until :meth:`drop`.
         """
         wanted = instances(base, config)
         present = {name: process for name, process in self.processes.items() if base_of(name) == base}
@@ -74,7 +76,16 @@ class Roster:
                 added.append(self.processes[name])
         self._sort()
         self._connect()
-        return added, [process for name, process in reversed(present.items()) if name not in wanted]
+        staying = [(process, wanted[name]) for name, process in present.items() if name in wanted]
+        return added, staying, [process for name, process in reversed(present.items()) if name not in wanted]
+
+    def wants(self, name: str) -> bool:
+        """Whether the configuration as it holds now has a process of that name."""
+        base = base_of(name)
+        config = self.configs.get(base)
+        if config is None or config.replicas is None:
+            return config is not None and name == base
+        return name in instances(base, config)
 
     def forget(self, base: str) -> list[Process]:
         """``base`` means nothing any more. Returns its processes, which are found until :meth:`drop`."""
