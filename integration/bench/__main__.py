@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from integration.bench import boots, desk, systems
+from integration.bench import boots, desk, picture, report, systems
 from integration.bench.figures import Figure, Table
 from integration.lab import cache
 from integration.lab.vm import ACCEL, ConsoleError
@@ -28,20 +28,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Size and speed, next to others in the same run.")
     parser.add_argument("--runs", type=int, default=3, help="boots of each system (3)")
     parser.add_argument("--only", choices=["boot", "desk"], help="only one of the tables")
+    parser.add_argument("--quick", action="store_true", help="on this machine: a tenth of the time, and of the truth")
+    parser.add_argument("--measurement", choices=list(desk.MEASUREMENTS), help="on this machine: only this one")
     parser.add_argument("-o", "--output", help="write the tables there too")
+    parser.add_argument("--json", metavar="FILE", help="write what was measured on this machine there")
+    parser.add_argument("--svg", metavar="FILE", help="draw what was measured on this machine there")
     options = parser.parse_args()
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
 
-    tables: list[Table] = []
+    tables: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ocelot-bench-") as name:
         if options.only != "desk":
-            tables.append(machines(Path(name), options.runs, say))
+            tables.append(machines(Path(name), options.runs, say).markdown())
         if options.only != "boot":
-            tables.append(at_home(Path(name), say))
-    text = "\n\n".join(table.markdown() for table in tables)
+            tables.append(_at_home(Path(name), options, say))
+    text = "\n\n".join(tables)
     print(f"\n{text}\n")
     if options.output:
         Path(options.output).write_text(f"{text}\n")
@@ -142,38 +146,14 @@ def _explain(table: Table, size: int) -> None:
 # -- on this machine -------------------------------------------------------------------------------
 
 
-def at_home(folder: Path, say: Callable[[str], None]) -> Table:
-    table = Table("Supervision on this machine", ["ocelot supervise", "entry", "trio loop", "tini", "nobody"])
-    tini = cache.tool("tini") is not None
-    peers = ["ocelot", "entry", "trio", *(["tini"] if tini else []), "nobody"]
-    say("start-up to the first service")
-    table.add(
-        "start to the first service's first instruction", **{who: desk.first_service(folder, who) for who in peers}
-    )
-    say("kill -9 to restarted")
-    table.add("kill -9 to restarted (median of 50)", **{who: desk.restart(folder, who) for who in ("ocelot", "trio")})
-    say("memory")
-    table.add("PSS with 1 service", ocelot=desk.memory(folder, 1), trio=desk.memory_of_bare_trio(folder))
-    table.add("PSS with 100 services", ocelot=desk.memory(folder, 100))
-    say("control")
-    asked, called = desk.control(folder)
-    table.add("status over the control socket", ocelot=asked)
-    table.add("`ocelotctl status`, the whole program", ocelot=called)
-    if os.geteuid() == 0:
-        say(f"{desk.ORPHANS:,} orphans")
-        inits = {"entry": "ocelot", **({"tini": "tini"} if tini else {})}
-        table.add(
-            f"{desk.ORPHANS:,} orphans that exit at once, reaped",
-            **{name: desk.orphans(folder, who) for name, who in inits.items()},
-        )
-    else:
-        table.notes.append("Orphans could not be measured: that needs root.")
-    table.notes.append(
-        "trio loop: twenty lines that wait for SIGCHLD and start again, the floor for anything in Python."
-    )
-    if not tini:
-        table.notes.append("tini is not installed here.")
-    return table
+def _at_home(folder: Path, options: argparse.Namespace, say: Callable[[str], None]) -> str:
+    effort = desk.QUICK if options.quick else desk.Effort()
+    results = desk.measure(folder, effort, say, only=options.measurement)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report.document(results), indent=1) + "\n")
+    if options.svg:
+        Path(options.svg).write_text(picture.svg(results))
+    return report.markdown(results)
 
 
 if __name__ == "__main__":

@@ -1,245 +1,294 @@
-"""Supervision on this machine: start-up, restart, memory, orphans, control; next to a bare trio loop, tini and no one."""
+"""Supervision on this machine: what ocelot and its peers cost, doing the same work in turns.
+
+Every measurement goes round all peers before it begins again, so that a busy minute of the machine falls on all of them.
+The medians count, and more than them the ratios.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from integration.bench import logs, peers, session
 from integration.bench.figures import Figure
-from integration.desk import await_socket
-from integration.lab import cache, roots
+from integration.bench.peers import Peer
+from integration.bench.session import Session
+from integration.lab import cache
 
-PATIENCE = 60.0
-"""Seconds that any one figure may take."""
+Say = Callable[[str], None]
 
-ORPHANS = 5_000
-"""As many as a busy machine can fork in a few seconds; beyond that it is the forking that takes the time."""
+PAUSE = 1.05
+"""Seconds that a service has to live for s6 and runit to restart it at once."""
 
-OCELOT = (sys.executable, "-m", "ocelot")
+BUDGET = 12.0
+"""Seconds in all for the restarts of one peer: a slow one gets fewer."""
 
-_BARE_TRIO = """\
-import os, signal, sys, trio
-async def main():
-    start = lambda: os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
-    with trio.open_signal_receiver(signal.SIGCHLD) as deaths:
-        pid = start()
-        async for _ in deaths:
-            while True:
-                try:
-                    found, _status = os.waitpid(-1, os.WNOHANG)
-                except ChildProcessError:
-                    found = 0
-                if found == pid:
-                    pid = start()
-                if not found:
-                    break
-trio.run(main)
-"""
+SLOW = 1_000_000_000
+"""Nanoseconds for the orphans after which a peer is not asked again."""
 
-_ORPHANS = """\
-import os, sys, time
-ready, gate = os.pipe(), os.pipe()
-if os.fork() == 0:
-    for _ in range(int(sys.argv[1])):
-        if os.fork() == 0:
-            os.close(gate[1])
-            os.read(gate[0], 1)
-            os._exit(0)
-    os.write(ready[1], b"x")
-    os._exit(0)
-os.read(ready[0], 1)
-os.wait()
-count = lambda: int(open("/proc/loadavg").read().split()[3].split("/")[1])
-many = count()
-began = time.monotonic()
-os.close(gate[1])
-while count() > many - int(sys.argv[1]) * 0.99:
-    time.sleep(0.002)
-print("seconds", time.monotonic() - began, flush=True)
-time.sleep(1000)
-"""
+OURS = "ocelot"
+
+KILLED_IN_TURN = 20
+"""How many services there are to be killed one after another."""
 
 
-def reporter(fifo: Path, then: str = "exec sleep 1000") -> list[str]:
-    """A program whose first instruction tells its pid through ``fifo``."""
-    return [str(roots.BUSYBOX), "sh", "-c", f"echo $$ > {fifo}; {then}"]
+@dataclass(frozen=True)
+class Effort:
+    """How often each thing is done. ``idle`` and ``storm`` in seconds."""
+
+    starts: int = 9
+    rounds: int = 3
+    services: tuple[int, ...] = (100, 1000)
+    kills: int = 200
+    idle: float = 10.0
+    storm: float = 2.0
+    orphans: int = 20_000
+    calls: int = 15
+    megabytes: int = 200
 
 
-class Fifo:
-    """Where the measured programs tell their pid; a read waits for one line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "fifo"
-        self.path.unlink(missing_ok=True)
-        os.mkfifo(self.path)
-        self._file = os.fdopen(os.open(self.path, os.O_RDWR), "r", buffering=1)
-
-    def pid(self) -> int:
-        return int(self._file.readline())
-
-    def close(self) -> None:
-        self._file.close()
+QUICK = Effort(starts=3, rounds=1, services=(100,), kills=40, idle=3.0, storm=1.0, orphans=5_000, calls=5, megabytes=50)
 
 
-def write_file(folder: Path, processes: dict[str, Sequence[str]]) -> Path:
-    """A file for ``ocelot supervise`` whose processes are restarted at once."""
-    always = {"type": "Always", "backoff": "0s", "resetAfter": "1ms"}
-    entries = {
-        name: {"program": argv[0], "arguments": list(argv[1:]), "restartPolicy": always, "terminationGracePeriod": "1s"}
-        for name, argv in processes.items()
-    }
-    file = folder / "ocelot.yaml"
-    content = {"version": "1.0", "logLevel": "error", "control": {"socket": str(folder / "control.sock")}}
-    file.write_text(json.dumps({**content, "processes": entries}))
-    return file
+@dataclass
+class Results:
+    """Samples by measurement and peer."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, what: str, who: str, unit: str, *values: float) -> None:
+        self.units[what] = unit
+        self.samples.setdefault(what, {}).setdefault(who, []).extend(values)
+
+    def figure(self, what: str, who: str) -> Figure | None:
+        found = self.samples.get(what, {}).get(who)
+        return Figure(tuple(found), self.units[what]) if found else None
 
 
-@contextmanager
-def running(argv: Sequence[str], *, own_pids: bool = False) -> Iterator[subprocess.Popen[str]]:
-    """``argv`` in a process group of its own, which ends with the block. ``own_pids``: as PID 1 of a namespace."""
-    if own_pids:
-        argv = ["unshare", "--fork", "--pid", "--kill-child", "--mount-proc", *argv]
-    checkout = str(cache.CHECKOUT)
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": checkout, "container": "bench"},
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL if own_pids else signal.SIGTERM)
+def measure(folder: Path, effort: Effort, say: Say, *, only: str | None = None) -> Results:
+    """Everything, or one of :data:`MEASUREMENTS`. Raises OcelotError when the services cannot be compiled."""
+    made, left_out = peers.tools(say)
+    everybody, missing = peers.all_peers(made)
+    results = Results(notes=missing + left_out)
+    bench = Bench(folder, made, everybody, effort, results, say)
+    for name, run in MEASUREMENTS.items():
+        if only in (None, name):
+            say(name)
+            run(bench)
+    return results
+
+
+@dataclass
+class Bench:
+    folder: Path
+    tools: peers.Tools
+    peers: list[Peer]
+    effort: Effort
+    results: Results
+    say: Say
+
+    def start(
+        self, peer: Peer, count: int, program: Path | None = None, *, own_pids: bool = False, **environment: str
+    ) -> AbstractContextManager[Session]:
+        folder = self.folder / peer.name.replace(" ", "-")
+        return session.session(peer, folder, count, program or self.tools.service, own_pids=own_pids, **environment)
+
+    @contextmanager
+    def guard(self, what: str, peer: Peer) -> Iterator[None]:
+        """One that fails is told and left out; the others go on."""
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        assert process.stdout is not None
-        process.stdout.close()
+            yield
+        except (TimeoutError, OSError, subprocess.CalledProcessError) as error:
+            self.say(f"  {peer.name}: {what} failed: {error!r}")
+            note = f"{peer.name}: {what} could not be measured each time."
+            if note not in self.results.notes:
+                self.results.notes.append(note)
 
 
-def first_service(folder: Path, who: str, runs: int = 7) -> Figure:
-    """Milliseconds from starting ``who`` to the first instruction of its first service."""
-    fifo = Fifo(folder)
-    samples = []
-    for _ in range(runs):
-        began = time.monotonic()
-        with running(_supervising(who, folder, fifo)):
-            os.kill(fifo.pid(), 0)
-            samples.append((time.monotonic() - began) * 1000)
-    fifo.close()
-    return Figure(tuple(samples), "ms")
+def _start(bench: Bench) -> None:
+    """From the command to the first instruction of its one service, and what it holds then."""
+    for _ in range(bench.effort.starts):
+        for peer in bench.peers:
+            with bench.guard("start", peer), bench.start(peer, 1) as one:
+                bench.results.add("first service", peer.name, "ms", one.await_services(1))
+                time.sleep(0.3)
+                bench.results.add("memory at 1", peer.name, "MiB", session.pss(one.supervisors()))
+                if peer.name == OURS:
+                    _ask(one)
+                    bench.results.add("memory at 1, asked", peer.name, "MiB", session.pss(one.supervisors()))
 
 
-def restart(folder: Path, who: str, runs: int = 50) -> Figure:
-    """Milliseconds from ``kill -9`` of a service to the first instruction of its successor."""
-    fifo = Fifo(folder)
-    samples = []
-    with running(_supervising(who, folder, fifo)):
-        pid = fifo.pid()
-        for _ in range(runs):
-            time.sleep(0.01)  # so that nobody is still busy with the start before
-            began = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
-            pid = fifo.pid()
-            samples.append((time.monotonic() - began) * 1000)
-        os.kill(pid, signal.SIGTERM)
-    fifo.close()
-    return Figure(tuple(samples), "ms")
+def _many(bench: Bench) -> None:
+    """Starting hundreds, holding them, doing nothing, and stopping them."""
+    for count in bench.effort.services:
+        for turn in range(bench.effort.rounds):
+            for peer in bench.peers:
+                with bench.guard(f"{count} services", peer), bench.start(peer, count) as one:
+                    _one_of_many(bench, one, count, looked_at=turn == 0)
 
 
-def _supervising(who: str, folder: Path, fifo: Fifo) -> list[str]:
-    service = reporter(fifo.path)
-    match who:
-        case "ocelot":
-            return [*OCELOT, "supervise", str(write_file(folder, {"service": service}))]
-        case "entry":
-            return [*OCELOT, "entry", "--", *service]
-        case "trio":
-            return [sys.executable, "-c", _BARE_TRIO, *service]
-        case "tini":
-            return ["tini", "-s", "--", *service]
-    return service
+def _one_of_many(bench: Bench, one: Session, count: int, *, looked_at: bool) -> None:
+    who, add = one.peer.name, bench.results.add
+    add(f"start of {count}", who, "ms", one.await_services(count))
+    time.sleep(0.5)
+    add(f"memory at {count}", who, "MiB", session.pss(one.supervisors()))
+    if looked_at and count == max(bench.effort.services):
+        _idle(bench, one)
+    if one.peer.name == OURS:
+        _ask(one)
+        add(f"memory at {count}, asked", who, "MiB", session.pss(one.supervisors()))
+    add(f"stop of {count}", who, "ms", one.stop())
 
 
-def memory(folder: Path, services: int) -> Figure:
-    """MiB (PSS) of ocelot alone, supervising that many sleeping services."""
-    sleeper = [str(roots.BUSYBOX), "sleep", "1000"]
-    file = write_file(folder, {f"s{number}": sleeper for number in range(services)})
-    with running([*OCELOT, "supervise", str(file)]) as process:
-        await_socket(str(folder / "control.sock"), process)  # type: ignore[arg-type]
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        _until(lambda: len(children.read_text().split()) == services)
-        return Figure((_pss(process.pid),), "MiB")
+def _idle(bench: Bench, one: Session) -> None:
+    supervisors = one.supervisors()
+    time.sleep(1.0)  # what was still to be done after the start is done
+    woken, worked = session.switches(supervisors), session.run_time(supervisors)
+    time.sleep(bench.effort.idle)
+    woken, worked = session.switches(supervisors) - woken, session.run_time(supervisors) - worked
+    bench.results.add("idle wake-ups", one.peer.name, "/s", woken / bench.effort.idle)
+    bench.results.add("idle cpu", one.peer.name, "ms/s", worked / 1e6 / bench.effort.idle)
 
 
-def memory_of_bare_trio(folder: Path) -> Figure:
-    fifo = Fifo(folder)
-    with running(_supervising("trio", folder, fifo)) as process:
-        os.kill(fifo.pid(), 0)
-        found = _pss(process.pid)
-    fifo.close()
-    return Figure((found,), "MiB")
+def _ask(one: Session) -> None:
+    """A status and a scrape, after which more of ocelot is in memory."""
+    assert one.peer.status is not None
+    status = one.peer.status(one.folder)
+    for command in (status, [*status[:-1], "metrics"]):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _pss(pid: int) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
-    return int(line.split()[1]) / 1024
+def _restarts(bench: Bench) -> None:
+    """From kill -9 of a service to the first instruction of its successor, on the kernel's clock on both ends.
+
+    All peers are up at once, and idle but for the one whose service is killed.
+    """
+    with ExitStack() as stack:
+        running = _all_up(bench, stack, [peer.brisk or peer for peer in bench.peers], KILLED_IN_TURN)
+        spent = {one.peer.name: 0.0 for one in running}
+        for _ in range(bench.effort.kills // KILLED_IN_TURN):
+            time.sleep(PAUSE)
+            for one in running:
+                if spent[one.peer.name] < BUDGET:
+                    taken = [_kill(one, number) for number in range(KILLED_IN_TURN)]
+                    bench.results.add("kill to restarted", one.peer.name, "ms", *taken)
+                    spent[one.peer.name] += sum(taken) / 1000
 
 
-def control(folder: Path, runs: int = 300) -> tuple[Figure, Figure]:
-    """Milliseconds of one status request on the socket, and of a whole ``ocelotctl status``."""
-    from ocelot.wire.client import Client
-
-    path = str(folder / "control.sock")
-    file = write_file(folder, {"service": [str(roots.BUSYBOX), "sleep", "1000"]})
-    asked, called = [], []
-    with running([*OCELOT, "supervise", str(file)]) as process:
-        await_socket(path, process)  # type: ignore[arg-type]
-        for _ in range(runs):
-            began = time.monotonic()
-            with Client(path) as client:
-                assert client.request("GET", "/v1/status").read()
-            asked.append((time.monotonic() - began) * 1000)
-        for _ in range(7):
-            began = time.monotonic()
-            argv = [sys.executable, "-m", "ocelot.ctl", "--socket", path, "status"]
-            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, cwd=cache.CHECKOUT)
-            called.append((time.monotonic() - began) * 1000)
-    return Figure(tuple(asked), "ms"), Figure(tuple(called), "ms")
+def _all_up(bench: Bench, stack: ExitStack, chosen: list[Peer], count: int) -> list[Session]:
+    """All of them at the same time, each with so many services; those that fail are left out."""
+    up = []
+    for peer in chosen:
+        with bench.guard(f"{count} services beside the others", peer):
+            one = stack.enter_context(bench.start(peer, count))
+            one.await_services(count)
+            up.append(one)
+    return up
 
 
-def orphans(folder: Path, who: str, count: int = ORPHANS) -> Figure | str:
-    """Seconds until 99 in 100 of ``count`` orphans that exit at once are gone, with ``who`` as PID 1. Needs root."""
-    script = folder / "orphans.py"
-    script.write_text(_ORPHANS)
-    service = [sys.executable, "-IS", str(script), str(count)]
-    init = {"ocelot": [*OCELOT, "entry", "--"], "tini": ["tini", "--"]}[who]
-    with running([*init, *service], own_pids=True) as process:
-        assert process.stdout is not None
-        if not select.select([process.stdout], [], [], PATIENCE)[0]:
-            return f"not within {PATIENCE:.0f} s"
-        line = process.stdout.readline().split()
-        return Figure((float(line[1]),), "s") if line else "could not be started"
+def _kill(one: Session, number: int) -> float:
+    time.sleep(0.003)  # so that nobody is still busy with the one before
+    killed = time.monotonic_ns()
+    os.kill(one.services[number], signal.SIGKILL)
+    one.services[number], at = one.stamps.next()
+    return (at - killed) / 1e6
+
+
+def _storm(bench: Bench) -> None:
+    """How often a second a service that ends at once is started again."""
+    for _ in range(bench.effort.rounds):
+        for peer in bench.peers:
+            with bench.guard("restart storm", peer):
+                bench.results.add("restart storm", peer.name, "/s", _starts_a_second(bench, peer.brisk or peer))
+
+
+def _starts_a_second(bench: Bench, peer: Peer) -> float:
+    file = bench.folder / "count"
+    file.write_bytes(b"")
+    with bench.start(peer, 1, BENCH_STAMPS=str(file), BENCH_ENDS="1"):
+        _until(lambda: file.stat().st_size > 0)
+        time.sleep(0.2)
+        before, began = file.read_bytes().count(b"\n"), time.monotonic()
+        time.sleep(bench.effort.storm)
+        return (file.read_bytes().count(b"\n") - before) / (time.monotonic() - began)
+
+
+def _orphans(bench: Bench) -> None:
+    """As PID 1, while thousands of orphans die one after another: how soon after the last nobody is left."""
+    if os.geteuid() != 0:
+        bench.results.notes.append("Orphans could not be measured: that needs root.")
+        return
+    everybody = [*bench.peers]
+    if (tini := cache.tool("tini")) is not None:
+        everybody.append(Peer("tini", lambda folder, count, program: [tini, "--", str(program)]))
+    else:
+        bench.results.notes.append("tini is not measured: it is not installed (apt package tini).")
+    slow: set[str] = set()
+    for _ in range(bench.effort.rounds):
+        for peer in everybody:
+            if peer.name in slow:
+                continue
+            environment = {"BENCH_COUNT": str(bench.effort.orphans)}
+            with (
+                bench.guard("orphans", peer),
+                bench.start(peer, 1, bench.tools.orphans, own_pids=True, **environment) as one,
+            ):
+                left, nanoseconds = one.stamps.next()
+                bench.results.add("orphans left over", peer.name, "", left)
+                bench.results.add("orphans gone after", peer.name, "ms", nanoseconds / 1e6)
+                if left or nanoseconds > SLOW:
+                    slow.add(peer.name)
+
+
+def _control(bench: Bench) -> None:
+    """The whole command that shows the status of 100 services."""
+    with ExitStack() as stack:
+        running = _all_up(bench, stack, [peer for peer in bench.peers if peer.status is not None], 100)
+        commands = {one.peer.name: one.peer.status(one.folder) for one in running if one.peer.status is not None}
+        for command in commands.values():
+            _until(partial(_answers, command))
+        for _ in range(bench.effort.calls):
+            for name, command in commands.items():
+                began = time.monotonic()
+                subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                bench.results.add("status of 100", name, "ms", (time.monotonic() - began) * 1000)
+
+
+def _logs(bench: Bench) -> None:
+    """How fast a service can write to a log, each system in turn."""
+    found = logs.measure(bench.folder, bench.effort.rounds, bench.effort.megabytes)
+    for name, figure in found.items():
+        bench.results.add("log throughput", name, figure.unit, *figure.samples)
+
+
+def _answers(command: list[str]) -> bool:
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return done.returncode == 0 and bool(done.stdout)
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + session.PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError("what was waited for did not happen")
+            raise TimeoutError
         time.sleep(0.01)
+
+
+MEASUREMENTS: Mapping[str, Callable[[Bench], None]] = {
+    "start": _start,
+    "many": _many,
+    "restarts": _restarts,
+    "storm": _storm,
+    "orphans": _orphans,
+    "control": _control,
+    "logs": _logs,
+}

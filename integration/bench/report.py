@@ -1,0 +1,113 @@
+"""What a run on this machine has found: a table with medians, spread and ratios, the targets, and all samples as JSON."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from integration.bench.desk import Results
+from integration.bench.figures import Figure, plain
+from integration.bench.targets import judge, p99
+
+COLUMNS = ("ocelot", "C loop", "bare trio", "s6", "runit", "supervisord", "circus", "tini")
+
+TITLES = {
+    "first service": "start to the first service",
+    "start of 100": "start of 100 services",
+    "start of 1000": "start of 1,000 services",
+    "kill to restarted": "kill -9 to restarted",
+    "restart storm": "restarts a second of one that ends at once",
+    "memory at 1": "memory (PSS) with 1 service",
+    "memory at 100": "memory with 100 services",
+    "memory at 1000": "memory with 1,000 services",
+    "memory at 1, asked": "memory with 1, after a status and a scrape",
+    "memory at 1000, asked": "memory with 1,000, after a status and a scrape",
+    "idle wake-ups": "wake-ups, idle",
+    "idle cpu": "processor time, idle",
+    "orphans left over": "orphans left over after 20 s",
+    "orphans gone after": "orphans gone after the last has died",
+    "stop of 100": "stop of 100 services",
+    "stop of 1000": "stop of 1,000 services",
+    "status of 100": "the whole command for the status of 100 services",
+}
+"""Rows in this order."""
+
+
+def markdown(results: Results) -> str:
+    """The tables and what they leave out."""
+    columns = [name for name in COLUMNS if any(name in by for by in results.samples.values())]
+    lines = ["### Supervision on this machine", "", f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    for what, title in TITLES.items():
+        if what in results.samples:
+            cells = (_cell(results, what, name, str) for name in columns)
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+            if what == "kill to restarted":
+                cells = (
+                    _cell(results, what, name, lambda figure: f"{plain(p99(figure))} {figure.unit}") for name in columns
+                )
+                lines.append(f"| {title}, 99th percentile | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Medians; ± half the distance of the quartiles; in brackets how many times ocelot's figure it is.",
+        "",
+    ]
+    lines += _throughput(results)
+    lines += ["| target | ocelot | limit in this run | |", "|---|---:|---:|---|"]
+    for verdict in judge(results):
+        value, bound = (f"{plain(number)} {verdict.unit}" for number in (verdict.value, verdict.bound))
+        lines.append(
+            f"| {verdict.target.words} | {value} | {bound} | {'reached' if verdict.reached else '**not reached**'} |"
+        )
+    return "\n".join([*lines, "", *(f"- {note}" for note in results.notes)])
+
+
+def _cell(results: Results, what: str, who: str, shown: Any) -> str:
+    figure, ours = results.figure(what, who), results.figure(what, "ocelot")
+    if figure is None:
+        return ""
+    text: str = shown(figure)
+    if shown is str and len(figure.samples) > 2 and figure.value:
+        text += f" ±{spread(figure):.0%}"
+    if who != "ocelot" and ours is not None and ours.value and figure.value and shown is str:
+        text += f" ({plain(figure.value / ours.value)}x)"
+    return text
+
+
+def spread(figure: Figure) -> float:
+    """Half the distance of the quartiles, as a share of the median."""
+    low, _, high = statistics.quantiles(figure.samples, n=4)
+    return (high - low) / 2 / figure.value
+
+
+def _throughput(results: Results) -> list[str]:
+    found = {name: results.figure("log throughput", name) for name in results.samples.get("log throughput", {})}
+    bare = found.get("bare relay")
+    if bare is None:
+        return []
+    lines = ["| stdout to a file | | of a bare relay |", "|---|---:|---:|"]
+    for name, figure in found.items():
+        if figure is not None:
+            lines.append(f"| {name} | {figure} | {plain(figure.value / bare.value)}x |")
+    return [*lines, ""]
+
+
+def document(results: Results) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "samples": results.samples,
+        "units": results.units,
+        "medians": {
+            what: {who: statistics.median(found) for who, found in by.items()} for what, by in results.samples.items()
+        },
+        "targets": [
+            {
+                "target": verdict.target.words,
+                "value": verdict.value,
+                "limit": verdict.bound,
+                "unit": verdict.unit,
+                "reached": verdict.reached,
+            }
+            for verdict in judge(results)
+        ],
+        "notes": results.notes,
+    }
