@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,9 +71,11 @@ def test_what_processes_say(tmp_path: Path) -> None:
         assert log.count("garbage: notify: a message of more than 4096 bytes is ignored") == 1
         assert log.count("flood: notify: sends more than") == 1
         assert "could not be taken" not in log
-        paths = os.listdir("/run/ocelot/notify")
-        assert any(path.startswith("plain.") for path in paths)
-    assert not any(path.startswith("plain.") for path in os.listdir("/run/ocelot/notify"))
+        environment = Path(f"/proc/{found['plain']['pid']}/environ").read_bytes().split(b"\0")
+        path = next(each[14:].decode() for each in environment if each.startswith(b"NOTIFY_SOCKET="))
+        assert path.startswith("/run/ocelot/notify/plain.")
+        assert os.path.exists(path)
+    assert not os.path.exists(path)
 
 
 @pytest.mark.skipif(shutil.which("systemd-notify") is None, reason="systemd-notify is not installed")
@@ -151,3 +154,18 @@ def test_deadlines_and_watchdogs(tmp_path: Path) -> None:
         log = machine.log.read_text()
         assert "silent: stopping: it sent no WATCHDOG=1 for 0.3s" in log
         assert "trigger: stopping: it sent WATCHDOG=trigger" in log
+
+
+def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
+    """The first process exits, as daemons do: that is no end, but the end of its heir is."""
+    again = {"type": "Always", "backoff": "0s"}
+    with desk(tmp_path, {"daemon": speaking("0.1", "succeed", restartPolicy=again)}) as machine:
+        found = until(machine, lambda all_: all_["daemon"]["health"]["notify"]["text"] == "goes on")["daemon"]
+        assert found["pid"] == found["health"]["notify"]["mainPid"]
+        assert (found["state"], found["ready"], found["restarts"]) == ("running", True, 0)
+        os.kill(found["pid"], signal.SIGKILL)
+        until(machine, lambda all_: all_["daemon"]["restarts"] == 1)
+        last = until(machine, lambda all_: all_["daemon"]["health"]["notify"]["text"] == "goes on")["daemon"]
+        assert (last["restartsByCause"], last["lastExit"]["signal"]) == ({"signal": 1}, "SIGKILL")
+        assert machine.ctl("stop", "daemon").returncode == 0
+        assert not os.path.exists(f"/proc/{last['pid']}")

@@ -11,6 +11,7 @@ process says comes through the relay, and needs none.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -167,6 +168,7 @@ class Health:
         self._serves = False  # by its readiness probe, or since it has become ready
         self._shown = False  # what ``ready`` was when ``changed`` was last called
         self._leader = 0
+        self._child: Child | None = None
 
     # -- looking
 
@@ -197,7 +199,7 @@ class Health:
     def handles(self) -> Handles:
         """What the next start gets. Raises OSError. What was known of the life before is forgotten."""
         self._serves = self._shown = False
-        self._leader = 0
+        self._leader, self._child = 0, None
         for probe in self.probes.values():
             probe.forget()
         for watch in self._watches:
@@ -206,7 +208,7 @@ class Health:
 
     async def until_ready(self, child: Child) -> Verdict | None:
         """None when it is ready; else why it is to go. Cancelled when the child ends or is to stop."""
-        self._begin(child.pid)
+        self._begin(child)
         startup = self.probes.get("startup")
         if startup is not None:
             startup.begin()
@@ -222,7 +224,7 @@ class Health:
     async def watch(self, child: Child) -> Verdict:
         """Look after it until it must go."""
         if self._leader != child.pid:  # it was ready before an image of ocelot made way for this one
-            self._begin(child.pid)
+            self._begin(child)
             self._begin_probes()
             self._serves = self._shown = True
         if self.notifications is not None:
@@ -231,6 +233,9 @@ class Health:
 
     def heard(self) -> None:
         """The process has said something."""
+        if self._child is not None and self.main_pid is not None:
+            with suppress(OSError):  # it has ended already
+                self._child.name_heir(self.main_pid)
         self._tell()
 
     def close(self) -> None:
@@ -272,10 +277,11 @@ class Health:
 
     # -- inside
 
-    def _begin(self, leader: int) -> None:
-        self._leader = leader
+    def _begin(self, child: Child) -> None:
+        self._leader = child.pid
+        self._child = child
         if self.said is not None:
-            self.said.begin(leader)
+            self.said.begin(child.pid)
 
     def _begin_probes(self) -> None:
         """Their delays count from here: from the start, or from the success of the startup probe."""

@@ -287,10 +287,12 @@ class Notifications:
         return True
 
     def _may_speak(self, pid: int, uid: int) -> bool:
-        found = self._belongs(pid, self._leader)
-        return found is Membership.MEMBER or (
-            found is Membership.GONE and pid > 0 and may_speak_once_gone(uid, self._leader)
-        )
+        for leader in (self._leader, self.main_pid):  # the latter may have outlived the former
+            if leader is not None:
+                found = self._belongs(pid, leader)
+                if found is Membership.MEMBER or (found is Membership.GONE and may_speak_once_gone(uid, leader)):
+                    return True
+        return False
 
     # -- what it says
 

@@ -36,13 +36,16 @@ class Child:
     """A process of ours. ``status`` is None while it lives.
 
     ``kill_group``: when it has died and before it is reaped, its process group (which it leads) gets SIGKILL.
+    ``heir``: the pid of the process that it goes on as when this one ends, as daemons do (MAINPID= of sd_notify(3)); 0 for none.
     """
 
-    __slots__ = ("_event", "_on_exit", "kill_group", "pid", "status")
+    __slots__ = ("_event", "_heir_fd", "_on_exit", "heir", "kill_group", "pid", "status")
 
     def __init__(self, pid: int, *, kill_group: bool, on_exit: Callable[[], None] | None) -> None:
         self.pid = pid
         self.status: ExitStatus | None = None
+        self.heir = 0
+        self._heir_fd = -1
         self.kill_group = kill_group
         self._on_exit = on_exit
         self._event: trio.Event | None = None
@@ -57,8 +60,11 @@ class Child:
         return self.status
 
     def signal(self, number: int) -> None:
-        """kill(2); nothing happens when it has ended. The number is ours until the reaper has set ``status``."""
-        if self.status is None:
+        """kill(2), its heir rather than itself; nothing happens when it has ended.
+
+        The number is ours until the reaper has set ``status``.
+        """
+        if self.status is None and not self._signal_heir(number):
             os.kill(self.pid, number)
 
     def signal_group(self, number: int) -> None:
@@ -69,6 +75,31 @@ class Child:
             except ProcessLookupError:
                 # It leads no group (it was started without one), or moved into another: then it alone is meant
                 os.kill(self.pid, number)
+            self._signal_heir(number, group=True)
+
+    def name_heir(self, pid: int) -> None:
+        """It goes on as ``pid`` when it ends. Raises OSError if there is no such process."""
+        if pid not in (self.pid, self.heir) and self.status is None:
+            self._forget_heir()
+            self._heir_fd = os.pidfd_open(pid)  # not our child yet: its number alone proves nothing later
+            self.heir = pid
+
+    def _signal_heir(self, number: int, *, group: bool = False) -> bool:
+        """Send ``number`` to the heir, and with ``group`` to the group that it may lead; False if there is none alive."""
+        if self._heir_fd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self._heir_fd, number)
+            if group and os.getpgid(self.heir) == self.heir:
+                os.killpg(self.heir, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _forget_heir(self) -> None:
+        if self._heir_fd >= 0:
+            os.close(self._heir_fd)
+        self._heir_fd, self.heir = -1, 0
 
     def snapshot(self) -> ChildSnapshot:
         from supervisor.snapshots import ChildSnapshot
@@ -77,6 +108,7 @@ class Child:
 
     def _ended(self, status: ExitStatus) -> None:
         self.status = status
+        self._forget_heir()
         if self._event is not None:
             self._event.set()
         if self._on_exit is not None:
@@ -249,11 +281,24 @@ class Reaper:
             if child is None:
                 self._reap_stranger(pid, dead)
                 continue
+            if child.heir and self._goes_on(child):
+                os.waitpid(pid, 0)
+                continue
             if child.kill_group:
                 _kill_group(pid)
             os.waitpid(pid, 0)
             self.children_reaped += 1
             child._ended(_exit_status(dead))
+        return True
+
+    def _goes_on(self, child: Child) -> bool:
+        """Whether ``child`` lives on in its heir, which has become a child of ours by the death of its parent."""
+        heir = child.heir
+        child._forget_heir()
+        if heir in self._children or _parent(heir) != os.getpid():
+            return False
+        child.pid = heir
+        self._children[heir] = child
         return True
 
     def _reap_stranger(self, pid: int, dead: os.waitid_result) -> None:
@@ -323,6 +368,15 @@ def _in_group(pid: str, group: int) -> bool:
     except OSError:
         return False
     return fields[0] not in (b"Z", b"X") and int(fields[2]) == group
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of a process, dead or alive: proc_pid_stat(5), field 4."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b") ")[2].split(b" ", 2)[1])
+    except OSError:
+        return None
 
 
 def _kill_group(group: int) -> None:
