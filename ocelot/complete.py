@@ -28,13 +28,16 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    """``path`` are the words that lead here, without the program's name. ``positional`` is as ``Option.value``."""
+    """``path`` are the words that lead here, without the program's name.
+
+    ``positionals``, as ``Option.value``: what may stand in the first place, and what in the second and all after it.
+    """
 
     path: str
     help: str
     commands: tuple[tuple[str, str], ...]
     options: tuple[Option, ...]
-    positional: str
+    positionals: tuple[str, str]
 
 
 def script(shell: str) -> str:
@@ -53,7 +56,7 @@ def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterato
     commands: list[tuple[str, str]] = []
     below: list[Command] = []
     options = []
-    positional = ""
+    positionals = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
@@ -64,8 +67,9 @@ def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterato
             takes = _value(action) if action.nargs != 0 else None
             options.append(Option(tuple(action.option_strings), takes, action.help or ""))
         else:
-            positional = positional or _value(action)
-    yield Command(path, help, tuple(commands), tuple(options), positional)
+            positionals.append(_value(action))
+    first = positionals[0] if positionals else ""
+    yield Command(path, help, tuple(commands), tuple(options), (first, positionals[1] if positionals[1:] else first))
     yield from below
 
 
@@ -87,10 +91,17 @@ def _quote(text: str) -> str:
 # -- bash and zsh: the same walk, with other words for what they have typed and how they answer
 
 _WALK = """\
-    local at="" word value=""
+    local at="" word last="" value=""
+    local -i count=0
     for word in "${{typed[@]}}"; do
+        case "$at:$last" in
+{skips}
+        esac
+        last="$word"
         case "$at $word" in
 {steps}
+            *" -"*) ;;
+            *) count+=1 ;;
         esac
     done
     case "$at:$previous" in
@@ -106,26 +117,34 @@ _WALK = """\
 
 def _cases(commands: tuple[Command, ...]) -> str:
     steps = []
+    skips = []
     values = []
     words = []
     for command in commands:
         for name, _ in command.commands:
             path = f"{command.path} {name}".strip()
-            steps.append(f"        {_quote(f'{command.path} {name}')}) at={_quote(path)} ;;")
+            steps.append(f"        {_quote(f'{command.path} {name}')}) at={_quote(path)}; count=0 ;;")
         for option in command.options:
+            if option.value is not None:
+                names = "|".join(_quote(f"{command.path}:{string}") for string in option.strings)
+                skips.append(f'        {names}) last=""; continue ;;')
             if option.value:
                 names = "|".join(_quote(f"{command.path}:{string}") for string in option.strings)
                 values.append(f"        {names}) value={_quote(option.value)} ;;")
         # A dash shows the options, anything else what may stand there
-        plain = " ".join([name for name, _ in command.commands]) or command.positional
+        below = " ".join([name for name, _ in command.commands])
+        first, second = (below, below) if below else command.positionals
         dashes = " ".join(string for option in command.options for string in option.strings)
         words.append(
             f'            {_quote(command.path)}) case "$current" in -*) value={_quote(dashes)} ;; '
-            f"*) value={_quote(plain)} ;; esac ;;"
+            f"*) if ((count)); then value={_quote(second)}; else value={_quote(first)}; fi ;; esac ;;"
         )
     none = "        *) ;;"
     return _WALK.format(
-        steps="\n".join(steps or [none]), values="\n".join(values or [none]), words="\n".join(words or [none])
+        steps="\n".join(steps or [none]),
+        skips="\n".join(skips or [none]),
+        values="\n".join(values or [none]),
+        words="\n".join(words or [none]),
     )
 
 
@@ -171,16 +190,28 @@ def _fish(program: str, commands: tuple[Command, ...]) -> str:
     lines = [
         f"# fish completion for {program}",
         f"function __{program}_at",
-        "    # Whether the words typed so far lead to exactly this command",
+        "    # Whether the words typed so far lead to exactly this command, and to this place: first, later, or any",
         "    set -l at",
+        "    set -l last",
+        "    set -l place first",
         "    for word in (commandline -opc)[2..]",
+        '        switch "$at:$last"',
+        *(
+            f"            case {' '.join(_fish_quote(f'{command.path}:{each}') for each in option.strings)}; set last; continue"
+            for command in commands
+            for option in command.options
+            if option.value is not None
+        ),
+        "        end",
+        '        set last "$word"',
         '        switch "$at $word"',
     ]
     for command in commands:
         for name, _ in command.commands:
             path = f"{command.path} {name}".strip()
-            lines.append(f"            case {_quote(f'{command.path} {name}')}; set at {_quote(path)}")
-    lines += ["        end", "    end", '    test "$at" = "$argv[1]"', "end", f"complete -c {program} -f"]
+            lines.append(f"            case {_quote(f'{command.path} {name}')}; set at {_quote(path)}; set place first")
+    lines += ["            case '* -*'", "            case '*'; set place later", "        end", "    end"]
+    lines += ['    test "$at" = "$argv[1]"; and contains -- "$argv[2]" "" $place', "end", f"complete -c {program} -f"]
     for command in commands:
         lines += _fish_command(program, command)
     return "\n".join(lines) + "\n"
@@ -190,14 +221,16 @@ def _fish_command(program: str, command: Command) -> Iterator[str]:
     start = f"complete -c {program} -n {_fish_quote(f'__{program}_at {_fish_quote(command.path)}')}"
     for name, help in command.commands:
         yield f"{start} -a {_fish_quote(name)} -d {_fish_quote(help)}"
-    if command.positional:
-        yield start + _fish_value(command.positional)
+    for place, value in zip(("first", "later"), command.positionals, strict=True):
+        if value:
+            condition = _fish_quote(f"__{program}_at {_fish_quote(command.path)} {place}")
+            yield f"complete -c {program} -n {condition}" + _fish_value(value)
     for option in command.options:
         line = start
         for string in option.strings:
             line += f" -l {string[2:]}" if string.startswith("--") else f" -s {string[1:]}"
         if option.value is not None:
-            line += " -r" + _fish_value(option.value)
+            line += (" -r" if option.value == _FILES else " -x") + _fish_value(option.value)
         yield f"{line} -d {_fish_quote(option.help.replace('%%', '%'))}"
 
 
