@@ -119,6 +119,18 @@ def test_another_user_lives_in_its_cgroup_too_and_its_probes_and_guests_join_it(
         assert f"/{name}/web.process" in guest.stdout
 
 
+def test_another_image_of_ocelot_finds_the_cgroups_of_the_one_before(tmp_path):
+    with desk(tmp_path, {"web": shell(RUNAWAYS)}) as ocelot:
+        folder = leaf(ocelot, "web")
+        eventually(lambda: len(members(folder)) == 3)
+        pids = members(folder)
+        assert ocelot.ctl("reexec").returncode == 0
+        assert members(folder) == pids
+        assert ocelot.ctl("stop", "web").returncode == 0
+        assert [pid for pid in pids if alive(pid)] == []
+        assert not os.path.exists(folder)
+
+
 def test_what_the_machine_cannot_do_is_a_failed_start_that_says_so(tmp_path):
     with open(f"{cgroups.find().folder}/cgroup.controllers") as file:
         if "memory" in file.read().split():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -53,9 +53,9 @@ def specification(config, **more):
 
 
 @contextmanager
-def running(**keys):
+def running(aside=False, **keys):
     """The folder below /proc of a child with these keys, while it runs."""
-    pid = spawn(specification(process(**keys)))
+    pid = spawn(replace(specification(process(**keys)), aside=aside))
     try:
         yield f"/proc/{pid}"
     finally:
@@ -100,7 +100,7 @@ def refused(**keys):
     return caught.value
 
 
-@pytest.mark.parametrize("more", [{}, OTHER_PATH])
+@pytest.mark.parametrize("more", [{}, OTHER_PATH, {"aside": True}])
 def test_a_user_comes_with_its_groups_its_environment_and_no_capability(more):
     known = accounts.read()
     user = known.users["www-data"]

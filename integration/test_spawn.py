@@ -237,9 +237,14 @@ def test_both_paths_work_with_every_supported_python(version, python):
         pytest.skip(f"no Python {version} here")
     script = """
 import os, resource, threading, time
+from supervisor.privileges import Credentials, Privileges
 from supervisor.spawn import *
 threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
-for more in ({}, {"aside": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}):
+kinds = [{}, {"aside": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}]
+if os.geteuid() == 0:
+    kinds.append({"privileges": Privileges(credentials=Credentials(65534, 65534, (65534,)))})
+    kinds.append({"privileges": Privileges(credentials=Credentials(65534, 65534, (65534,)), nice=1)})
+for more in kinds:
     pid = spawn(SpawnSpec(argv=("sh", "-c", "exit $(ulimit -n | cut -c1-2)"), environment={"PATH": "/bin"}, **more))
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     try:
@@ -250,7 +255,10 @@ for more in ({}, {"aside": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}):
 os._exit(0)
 """
     done = subprocess.run([python, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE)
-    assert done.stdout.splitlines()[1:] == ["chdir 2", "50", "chdir 2"], done.stderr
+    said = done.stdout.splitlines()
+    assert said[1:4] == ["chdir 2", "50", "chdir 2"], done.stderr
+    if os.geteuid() == 0:
+        assert (said[5::2], len(said)) == (["chdir 2", "chdir 2"], 8)
 
 
 def test_what_both_paths_cost():

@@ -20,12 +20,15 @@ import resource
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
-from ocelot.config import structs
 from ocelot.errors import OcelotError, SpawnError
 from ocelot.linux import accounts, capabilities, syscalls
 from ocelot.linux.accounts import Accounts, User
 from supervisor.spawn import set_limit
+
+if TYPE_CHECKING:
+    from ocelot.config import structs
 
 Steps = list[tuple[str, Callable[[], object]]]
 
