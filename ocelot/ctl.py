@@ -81,6 +81,7 @@ _COMMANDS = {
     "poweroff": ("acting", "stop everything in order and power the machine off"),
     "reboot": ("acting", "stop everything in order and reboot the machine"),
     "halt": ("acting", "stop everything in order and halt the machine"),
+    "reload": ("acting", "apply a changed configuration file, or let processes reload"),
     "reexec": ("acting", "replace ocelot by a newer one, under running processes"),
     "health": ("looking", "tell whether all is well"),
     "metrics": ("looking", "print the figures that Prometheus reads"),

@@ -42,6 +42,7 @@ from supervisor.programs import Programs
 from supervisor.reaper import Reaper
 
 if TYPE_CHECKING:
+    from ocelot.wire.protocol import ReloadReply
     from supervisor.control import Door
 
 MARKER = "/etc/ocelot/initramfs"
@@ -176,6 +177,7 @@ class Life:
         self._why = ""
         self.arrived: set[int] = set()  # signals that have come and were not heeded yet
         self.doors: dict[str, Door] = {}
+        self.reloading = False
         self.leaving = False  # another image is asked whether it takes over
         self.turn = 0  # how many images there were before this one
         self.born = time.monotonic() if born is None else born
@@ -451,7 +453,8 @@ class Life:
                 to = self.supervisor.forward(response.number) if self.supervisor is not None else None
                 log.info(f"{name}: {f'passed to {to}' if to else 'nobody to pass it to'}")
             case signals.Action.RELOAD:
-                log.warn(f"{name}: reloading is not supported by this version; restart to apply a changed file")
+                log.info(f"{name}: {response.meaning}")
+                self.start_side("the reload", self._reload_by_signal)
             case signals.Action.NOTHING:
                 log.debug(f"{name}: ignored")
 
@@ -472,6 +475,17 @@ class Life:
                 kind="not-a-machine",
             )
         self._request(verb, f"asked to {verb.value} on the control socket")
+
+    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+        """Let a changed configuration file take effect (``ocelotctl reload``). Raises ControlError."""
+        from ocelot.reload import reload
+
+        return await reload(self, file, dry_run=dry_run)
+
+    async def _reload_by_signal(self) -> None:
+        from ocelot.reload import reload_by_signal
+
+        await reload_by_signal(self)
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:
         """Become another image of ocelot (``ocelotctl reexec``); returns only by raising ControlError."""
@@ -516,8 +530,13 @@ class Life:
                     self.boot_timeline.end(span)
             self.boot_timeline.finish()
 
+    @property
+    def path(self) -> str:
+        """The configuration file."""
+        return self.file or self.cmdline.config or DEFAULT_FILE
+
     def _load(self) -> structs.Bootstrap | structs.SuperviseFile:
-        path = self.file or self.cmdline.config or DEFAULT_FILE
+        path = self.path
         loaded = load_file(path, self.kind)
         for finding in loaded.warnings:
             log.warn(finding.located(path))

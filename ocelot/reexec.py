@@ -223,6 +223,8 @@ def describe_life(life: Life) -> LifeSnapshot:
     """All that another image needs to go on from here. Raises NotNow while something is half done."""
     if life.supervisor is None or life.phase != "running" or life.requested.is_set():
         raise NotNow("it is going down")
+    if life.reloading:
+        raise NotNow("a reload is under way")
     if life.arrived:
         raise NotNow(f"{signal_name(min(life.arrived))} has just come")
     if life.reaper.spawning or trio.to_thread.current_default_thread_limiter().borrowed_tokens:

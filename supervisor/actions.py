@@ -17,13 +17,16 @@ from supervisor.waiting import Arrived, has_started, has_stopped, settle
 
 
 async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
-    """Do ``verb`` (start, stop, restart, signal, rotate) to the processes that ``request`` names, and wait if it says so.
+    """Do ``verb`` (start, stop, restart, signal, reload, rotate) to the processes that ``request`` names, and wait if it says so.
 
     Raises ControlError for unknown names, a bad signal, or a signal to a process that does not run.
     """
     names = resolve(supervisor.names, request.names)
     if verb == "signal":
         send_signal(supervisor, names, request.signal)
+        return ActionReply(processes=[supervisor.status(name) for name in names])
+    if verb == "reload":
+        tell_to_reload(supervisor, names)
         return ActionReply(processes=[supervisor.status(name) for name in names])
     if verb == "rotate":
         rotate(supervisor, names)
@@ -110,6 +113,28 @@ def unknown(name: str, known: Sequence[str]) -> ControlError:
 
 def send_signal(supervisor: Supervised, names: Sequence[str], wanted: str | int | None) -> None:
     number = signal_number(wanted)
+    _refuse_idle(supervisor, names)
+    supervisor.signal(names, number)
+
+
+def tell_to_reload(supervisor: Supervised, names: Sequence[str]) -> None:
+    """Send each its ``reloadSignal``. Raises ControlError if one has none, or does not run; then nobody gets any."""
+    numbers = {name: supervisor.config(name).reload_signal for name in names}
+    for name, number in numbers.items():
+        if number is None:
+            raise ControlError(
+                f'cannot reload "{name}": it has no reloadSignal',
+                hint=f"add reloadSignal to it, or use ocelotctl restart {name}",
+                status=409,
+                kind="no-reload-signal",
+            )
+    _refuse_idle(supervisor, names)
+    for name, number in numbers.items():
+        if number is not None:
+            supervisor.signal([name], number)
+
+
+def _refuse_idle(supervisor: Supervised, names: Sequence[str]) -> None:
     idle = [name for name in names if supervisor.status(name).pid is None]
     if idle:
         raise ControlError(
@@ -118,7 +143,6 @@ def send_signal(supervisor: Supervised, names: Sequence[str], wanted: str | int 
             status=409,
             kind="not-running",
         )
-    supervisor.signal(names, number)
 
 
 def rotate(supervisor: Supervised, names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
 from ocelot.states import PowerVerb
-from ocelot.wire.protocol import BootTimeline, ProcessStatus, Status
+from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Status
 
 if TYPE_CHECKING:
     from supervisor.connection import Answer, Request, Response
@@ -115,6 +115,9 @@ class Controlled(Protocol):
 
     def request_power(self, verb: PowerVerb) -> None:
         """Begin to go down; returns at once. Raises ControlError if that cannot be done here."""
+
+    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+        """Let a changed configuration file take effect, or only tell what it would change. Raises ControlError."""
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:
         """Become another image of ocelot, which answers on ``descriptor``. Raises ControlError if that is not to be."""

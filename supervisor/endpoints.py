@@ -272,6 +272,11 @@ async def _power(call: Call) -> Response:
     return _json(protocol.PowerReply(verb=verb.value), 202)
 
 
+async def _reload(call: Call) -> Response:
+    request = _decode(call.request.body, protocol.ReloadRequest)
+    return _json(await call.machine.reload(request.file, dry_run=request.dry_run))
+
+
 async def _reexec(call: Call) -> Response:
     request = _decode(call.request.body, protocol.ReexecRequest)
     await call.machine.replace(request.runtime, call.descriptor)
@@ -331,8 +336,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "status": _status,
     "processes": _processes,
     "process": _process,
-    **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal", "rotate")},
-    **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal", "rotate")},
+    **{verb: _action(verb) for verb in ("start", "stop", "restart", "signal", "reload", "rotate")},
+    **{f"{verb}One": _action(verb) for verb in ("start", "stop", "restart", "signal", "reload", "rotate")},
     "scale": _scale,
     **dict.fromkeys(("wait", "waitOne"), _wait),
     **dict.fromkeys(("exec", "execOne"), _exec),
@@ -340,6 +345,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "logs": _logs,
     "boot": _boot,
     "power": _power,
+    "reloadFile": _reload,
     "reexec": _reexec,
     "version": _version,
     "health": _health,

@@ -27,6 +27,7 @@ FLOORS = {
     "ocelot.convert": LIFE,
     "ocelot.pid1": LIFE,
     "ocelot.reexec": LIFE,
+    "ocelot.reload": LIFE,
     "ocelot.resume": LIFE,
     "ocelot.statefile": LIFE,
     "ocelot.entry": LIFE,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from ocelot.errors import OcelotError, UsageError
-from ocelot.verbs.arguments import Add, duration, everybody
+from ocelot.verbs.arguments import Add, duration, everybody, names
 from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain
 from ocelot.verbs.terminal import colour, columns, print_json
 from ocelot.wire.client import call, quote
@@ -87,6 +88,48 @@ def _power(options: Namespace) -> int:
     return OK
 
 
+def _add_reload(command: ArgumentParser) -> None:
+    names(command, "*")
+    command.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
+    command.add_argument("-f", "--file", metavar="PATH", help="another file than the one that ocelot was started with")
+    command.epilog = _EPILOGS["reload"]
+    command.set_defaults(run=_reload)
+
+
+def _reload(options: Namespace) -> int:
+    if options.names:
+        if options.dry_run or options.file:
+            raise UsageError(
+                "cannot combine NAME with --dry-run or --file", hint="a process gets its reloadSignal, no more"
+            )
+        return _reload_processes(options)
+    import os.path
+
+    from ocelot.wire.differences import told
+
+    file = os.path.abspath(options.file) if options.file else None
+    reply = call(options.socket, "POST", "/v1/reload", {"file": file, "dryRun": options.dry_run}, timeout=600.0)
+    if options.json:
+        print_json(reply)
+        return FAILED if reply["problems"] or reply["failed"] else OK
+    for line in reply["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    if reply["problems"]:
+        for line in reply["problems"]:
+            print(line, file=sys.stderr)
+        return complain(OcelotError("cannot reload: the file is not valid", hint="nothing was changed"), FAILED)
+    for line in told(reply):
+        print(line)
+    return FAILED if reply["failed"] else OK
+
+
+def _reload_processes(options: Namespace) -> int:
+    reply = call(options.socket, "POST", "/v1/processes/reload", {"names": options.names})
+    if options.json:
+        print_json(reply)
+    return OK
+
+
 def _add_reexec(command: ArgumentParser) -> None:
     command.add_argument(
         "--runtime", metavar="DIR", help="the newer one, a folder that ocelot runtime build has made (else: the same)"
@@ -110,6 +153,11 @@ def _reexec(options: Namespace) -> int:
 
 
 _EPILOGS = {
+    "reload": """\
+Without NAME the configuration file is read anew. One with errors changes nothing. Processes whose entry is different
+are started again only if that is needed; one that was stopped stays stopped. What ocelot itself was started with (its sockets,
+the boot) is told, and takes a new start. With NAME nothing is read: the processes get the signal of their reloadSignal.
+""",
     "start": """\
 What a process requires (dependsOn) and does not have is started first; until its conditions hold the process waits.
 A process with a schedule runs now, and again at its times.
@@ -132,5 +180,6 @@ COMMANDS: dict[str, Add] = {
     "poweroff": _add_power,
     "reboot": _add_power,
     "halt": _add_power,
+    "reload": _add_reload,
     "reexec": _add_reexec,
 }

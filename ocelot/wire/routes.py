@@ -97,6 +97,7 @@ ROUTES: tuple[Route, ...] = (
     *_action("stop", "Stop"),
     *_action("restart", "Restart"),
     *_action("signal", "Send a signal to"),
+    *_action("reload", "Send the reloadSignal to"),
     *_action("rotate", "Rotate the log files of, or open those without rotation anew,"),
     Route(
         "scale",
@@ -194,6 +195,15 @@ ROUTES: tuple[Route, ...] = (
         "End the machine in order: poweroff, reboot or halt.",
         protocol.PowerReply,
         status=202,
+    ),
+    Route(
+        "reloadFile",
+        "POST",
+        f"{API}/reload",
+        Role.ADMIN,
+        "Read the configuration file anew and apply what is different in it, or only tell it.",
+        protocol.ReloadReply,
+        protocol.ReloadRequest,
     ),
     Route(
         "reexec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 import trio
 from trio.testing import memory_stream_pair
 
+from ocelot.config import structs
 from ocelot.errors import ControlError
 from ocelot.states import Cause, PowerVerb, State
-from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, Span, Status
+from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, ReloadReply, Span, Status
 from supervisor.connection import Answer, Limits, converse
 from supervisor.journal import Journal
 from supervisor.lifecycle import Event
@@ -95,6 +97,9 @@ class FakeSupervisor:
         for name in names:
             self.become(name, state)
 
+    def config(self, name: str) -> structs.Process:
+        return structs.Process(program="/bin/server", reload_signal=None if name == "db" else signal.SIGHUP)
+
     def signal(self, names: Sequence[str], number: int) -> None:
         self.signals.append((tuple(names), number))
 
@@ -165,6 +170,9 @@ class FakeMachine:
 
     def request_power(self, verb: PowerVerb) -> None:
         self.verbs.append(verb)
+
+    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+        return ReloadReply(file=file or "/etc/ocelot.yaml", applied=not dry_run)
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:
         raise ControlError(f"cannot replace this image: {runtime}, {descriptor}", status=409, kind="busy")

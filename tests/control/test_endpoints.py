@@ -39,7 +39,7 @@ def example(route: routes.Route) -> str:
 
 BODIES = {"start": b'{"names": ["web"], "wait": false}', "signal": b'{"names": ["web"], "signal": "HUP"}'}
 BODIES |= {"stop": BODIES["start"], "restart": BODIES["start"], "signalOne": BODIES["signal"]}
-BODIES |= {"rotate": b'{"names": ["web"]}'}
+BODIES |= dict.fromkeys(("rotate", "reload"), b'{"names": ["web"]}')
 BODIES |= {f"{verb}One": b'{"wait": false}' for verb in ("start", "stop", "restart")}
 BODIES |= {"scale": b'{"replicas": 0}'}
 BODIES |= {"wait": b'{"names": ["web"], "timeout": 0}', "waitOne": b""}
@@ -440,3 +440,18 @@ def test_the_metrics_listener_serves_figures_and_health_and_nothing_else() -> No
     for route in routes.ROUTES:
         if route.path != "/metrics":
             assert status(route.method, example(route)) == 404
+
+
+def test_processes_that_have_a_reload_signal_get_it() -> None:
+    machine = FakeMachine()
+    status, _ = ask(machine, "POST", "/v1/processes/reload", b'{"names": ["web*"]}')
+    assert status == 200
+    assert machine.supervisor.signals == [(("web",), 1), (("web-2",), 1)]
+
+
+def test_without_a_reload_signal_nobody_gets_any() -> None:
+    machine = FakeMachine()
+    status, answer = ask(machine, "POST", "/v1/processes/reload", b'{"names": ["*"]}')
+    assert (status, answer["kind"]) == (409, "no-reload-signal")
+    assert "restart db" in answer["hint"]
+    assert machine.supervisor.signals == []

@@ -1,0 +1,173 @@
+"""A changed configuration takes effect: read anew, checked, compared with what runs, and only what is different is touched.
+
+A file with errors changes nothing. What cannot change while ocelot runs (the control socket, what was done while booting) is
+told, and goes on being told until ocelot starts anew.
+
+Entries that are gone are stopped first, dependants before what they depend on; then the new configuration holds; then
+what is new is started, and what must be is started again, each when what it depends on has come as far as it needs it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from ocelot import log
+from ocelot.config import structs
+from ocelot.config.dependencies import edges
+from ocelot.config.loading import Loaded, load_file
+from ocelot.errors import ControlError, OcelotError, describe
+from ocelot.linux.identity import Identity
+from ocelot.states import Goal, State
+from ocelot.wire.differences import told
+from ocelot.wire.protocol import EntryChange, ReloadReply
+from supervisor.manager import Supervisor
+from supervisor.reload import (
+    Processes,
+    compare_processes,
+    compare_sections,
+    processes_of,
+    ranks,
+    shutdown_timeout_of,
+    with_live_sections,
+)
+from supervisor.replicas import base_of
+
+if TYPE_CHECKING:
+    from ocelot.pid1 import Life
+
+READ_TIMEOUT = 30.0
+"""Seconds for the file to be read and checked: it may lie on a network file system."""
+
+_RUNS = (State.STARTING.value, State.RUNNING.value)
+
+
+async def reload(life: Life, file: str | None, *, dry_run: bool = False) -> ReloadReply:
+    """Let what ``file`` says hold (None: the one that ocelot was started with). Raises ControlError if that cannot be tried."""
+    if life.supervisor is None or life.phase != "running":
+        raise ControlError("cannot reload: nothing is supervised", status=503, kind="not-ready")
+    if life.reloading or life.leaving:
+        raise ControlError("cannot reload: another reload, or a reexec, is under way", status=409, kind="busy")
+    life.reloading = True
+    try:
+        return await _reload(life, life.supervisor, file or life.path, dry_run)
+    finally:
+        life.reloading = False
+
+
+async def reload_by_signal(life: Life) -> None:
+    """As :meth:`reload`, and everything is told in the log."""
+    try:
+        reply = await reload(life, None)
+    except ControlError as error:
+        log.error(f"{error.message}")
+        return
+    for line in reply.problems:
+        log.error(line)
+    for line in told(msgspec.to_builtins(reply)):
+        log.info(f"reload: {line}")
+
+
+async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) -> ReloadReply:
+    loaded = await _load(life, path)
+    warnings = [finding.located(path) for finding in loaded.warnings]
+    problems = [finding.located(path) for finding in loaded.errors]
+    config = loaded.config
+    if config is None:
+        return ReloadReply(file=path, applied=False, problems=problems, warnings=warnings)
+    wanted = processes_of(config)
+    if wanted is None:
+        problem = f"{path}: postSwitch.handoff.mode: it cannot change from supervise while processes run"
+        return ReloadReply(file=path, applied=False, problems=[problem], warnings=warnings)
+    entries = compare_processes(supervisor.configs, wanted)
+    sections = compare_sections(life.config, config)
+    chosen = _to_restart(supervisor, entries)
+    reply = ReloadReply(
+        file=path, applied=not dry_run, warnings=warnings, entries=entries, sections=sections, restarted=chosen
+    )
+    if not dry_run:
+        _hold(life, config)
+        reply.failed = await _apply(supervisor, wanted, entries, chosen)
+        again = f", started again: {', '.join(chosen)}" if chosen else ""
+        log.info(f"reloaded {path}: entries that differ: {len(entries)}{again}")
+    return reply
+
+
+async def _load(life: Life, path: str) -> Loaded:
+    with trio.move_on_after(READ_TIMEOUT):
+        return await trio.to_thread.run_sync(load_file, path, life.kind, abandon_on_cancel=True)
+    raise ControlError(f'cannot reload: "{path}" was not read within {READ_TIMEOUT:g}s', status=504, kind="timeout")
+
+
+def _hold(life: Life, config: structs.Sections) -> None:
+    """The sections beside the processes that take effect at once."""
+    before, life.config = life.config, with_live_sections(life.config, config)
+    log.configure(level=life.cmdline.log_level or life.config.log_level)
+    assert life.supervisor is not None
+    life.supervisor.shutdown_timeout = shutdown_timeout_of(life.config)
+    if life.config.hostname not in (None, before.hostname) and life.who is not Identity.PROCESS:
+        try:
+            socket.sethostname(str(life.config.hostname))
+        except OSError as error:
+            log.warn(f'cannot set the host name to "{life.config.hostname}": {describe(error)}')
+
+
+def _to_restart(supervisor: Supervisor, entries: Sequence[EntryChange]) -> list[str]:
+    """The processes that must be started again: those that are wanted up and run, or have failed for good."""
+    changed = {each.name for each in entries if each.change == "changed" and each.effect == "restart"}
+    found = []
+    for name in supervisor.names:
+        status = supervisor.status(name)
+        again = status.state in _RUNS or status.state == State.FATAL.value
+        if base_of(name) in changed and again and status.goal == Goal.UP.value:
+            found.append(name)
+    return found
+
+
+async def _apply(
+    supervisor: Supervisor, wanted: Processes, entries: Sequence[EntryChange], chosen: Sequence[str]
+) -> list[str]:
+    """Returns what could not be done, in words; everything else is done nevertheless."""
+    failed: list[str] = []
+
+    async def remove(name: str) -> None:
+        try:
+            await supervisor.remove(name)
+        except (OcelotError, OSError) as error:
+            failed.append(f"{name}: {describe(error)}")
+
+    running = dict(supervisor.configs)
+    for rank in ranks((each.name for each in entries if each.change == "removed"), edges(running)):
+        async with trio.open_nursery() as nursery:
+            for name in rank:
+                nursery.start_soon(remove, name)
+    for each in entries:
+        try:
+            if each.change == "changed":
+                supervisor.replace(each.name, wanted[each.name])
+            elif each.change == "added":
+                supervisor.add(each.name, wanted[each.name])
+        except (OcelotError, OSError) as error:
+            failed.append(f"{each.name}: {describe(error)}")
+    present = [name for name in chosen if name in supervisor.names]  # replicas may have become fewer
+    try:
+        await _restart(supervisor, present, wanted)
+    except OcelotError as error:
+        failed.append(describe(error))
+    return failed
+
+
+async def _restart(supervisor: Supervisor, names: Sequence[str], wanted: Processes) -> None:
+    """Start them again; where some of them depend on others of them, those are stopped before what they depend on."""
+    order = ranks({base_of(name) for name in names}, edges(wanted))
+    if len(order) > 1:
+        await supervisor.stop(names)
+        for name in names:
+            await supervisor.down(name)
+        await supervisor.start(names)
+    elif names:
+        await supervisor.restart(names)
