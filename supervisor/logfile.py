@@ -38,8 +38,8 @@ MODE = 0o640
 # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
-Start = Callable[[Callable[[], Awaitable[None]]], bool]
-"""Runs an async function in the background; False when nothing can run now."""
+Start = Callable[[Callable[[], Awaitable[None]]], None]
+"""Runs an async function in the background."""
 
 Clock = Callable[[], float]
 

@@ -55,7 +55,7 @@ class Ears(Protocol):
 
     def add(self, fd: int, ready: Callable[[], None]) -> None: ...
     def remove(self, fd: int) -> None: ...
-    def start_soon(self, work: Callable[[], Awaitable[None]]) -> bool: ...
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ class Notifications:
             if self._life is life and self._socket is not None:
                 self._relay.add(sock.fileno(), self._readable)
 
-        if self._relay.start_soon(resume):
-            self._relay.remove(sock.fileno())
+        self._relay.remove(sock.fileno())
+        self._relay.start_soon(resume)
 
     def _receive(self, sock: socket.socket) -> bool:
         """Read one message; False when there is none."""

@@ -140,7 +140,8 @@ class OldFiles:
         if self._tidying:
             self._again = True
         else:
-            self._tidying = self._start(self._tidy)
+            self._tidying = True
+            self._start(self._tidy)
 
     async def _tidy(self) -> None:
         stopped = False

@@ -70,7 +70,7 @@ class Relay:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._unfinished: dict[Stream, float] = {}
-        self._held: list[Stream] = []  # whose sinks were full before there was a nursery
+        self._early: list[Callable[[], Awaitable[None]]] = []  # what was to be done before there was a nursery
         self._nursery: trio.Nursery | None = None
         self._files: LogFiles | None = None
         self._labels: Labels | None = None
@@ -92,12 +92,12 @@ class Relay:
             self._labels = Labels(colour=colour)
         return self._labels
 
-    def start_soon(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Do ``work`` beside the relaying, until that ends; False when it does not run."""
+    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` beside the relaying, until that ends."""
         if self._nursery is None:
-            return False
-        self._nursery.start_soon(work)
-        return True
+            self._early.append(work)
+        else:
+            self._nursery.start_soon(work)
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
         """Call ``ready`` whenever ``fd`` can be read or is at its end."""
@@ -118,17 +118,14 @@ class Relay:
 
     def start(self, stream: Stream) -> None:
         """Wait for the full sink of ``stream`` in a task of its own."""
-        if self._nursery is not None:
-            self._nursery.start_soon(stream.wait)
-        else:
-            self._held.append(stream)
+        self.start_soon(stream.wait)
 
     async def run(self) -> None:
         """Serve until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            while self._held:
-                self.start(self._held.pop())
+            while self._early:
+                nursery.start_soon(self._early.pop(0))
             try:
                 while True:
                     with trio.move_on_at(next(iter(self._unfinished.values()), float("inf"))):

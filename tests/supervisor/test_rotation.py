@@ -41,7 +41,7 @@ class Bench:
         self.path = path
         self.now = MORNING
         self.clock = 0.0
-        self.file = LogFile(str(path), config, start=lambda work: False, now=lambda: self.now, clock=lambda: self.clock)
+        self.file = LogFile(str(path), config, start=lambda work: None, now=lambda: self.now, clock=lambda: self.clock)
         self.file.sharers = sharers
         self.sinks = [FileSink(self.file, Counters()) for _ in range(sharers)]
 
@@ -174,7 +174,7 @@ def test_an_interval_waits_for_the_end_of_the_line(tmp_path: Path) -> None:
 
 
 def test_two_streams_share_a_file_and_cut_no_line_of_each_other(tmp_path: Path) -> None:
-    files = LogFiles(lambda work: False)
+    files = LogFiles(lambda work: None)
     path = tmp_path / "log"
     sinks = [FileSink(files.join(str(path), None), Counters()) for _ in range(2)]
     assert sinks[0].file is sinks[1].file
