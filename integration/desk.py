@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ocelot.wire.client import call
 
 PATIENCE = 30.0
 SLEEPER = {"program": "/bin/sleep", "arguments": ["1000"]}
@@ -35,6 +37,18 @@ class Desk:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ctl(*arguments, "--json").stdout)
 
+    def processes(self) -> dict[str, Any]:
+        """The status of each process, by name; asked in this process, which is quicker than :meth:`ctl`."""
+        return {each["name"]: each for each in call(self.socket, "GET", "/v1/status")["processes"]}
+
+    def until(self, happened: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The processes by name as soon as ``happened`` is true of them."""
+        deadline = time.monotonic() + PATIENCE
+        while not happened(found := self.processes()):
+            assert time.monotonic() < deadline, {name: (each["state"], each["reason"]) for name, each in found.items()}
+            time.sleep(0.02)
+        return found
+
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "OCELOT_SOCKET": self.socket}
@@ -50,7 +64,13 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path, processes: dict[str, Any], **sections: Any) -> Iterator[Desk]:
+def desk(
+    folder: Path,
+    processes: dict[str, Any],
+    *,
+    program: Sequence[str] = (sys.executable, "-m", "ocelot"),
+    **sections: Any,
+) -> Iterator[Desk]:
     """Supervise ``processes`` while the block runs. Shows what ocelot said when the block fails."""
     path = str(folder / "run" / "control.sock")
     file = folder / "ocelot.yaml"
@@ -59,7 +79,7 @@ def desk(folder: Path, processes: dict[str, Any], **sections: Any) -> Iterator[D
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ocelot", "supervise", str(file)],
+            [*program, "supervise", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

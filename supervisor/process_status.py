@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def status_of(process: Process) -> ProcessStatus:
     """What is known of ``process`` now."""
     running = process.state in ALIVE and process.began_at is not None
-    pending = process.state is State.BACKOFF
+    next_start_in = max(0.0, process.next_start - trio.current_time()) if process.state is State.BACKOFF else None
+    if process.schedule is not None and process.pid is None and process.schedule.next_run is not None:
+        next_start_in = max(0.0, process.schedule.next_run - time.clock_gettime(time.CLOCK_REALTIME))
     history = process.history
     return ProcessStatus(
         name=process.name,
@@ -32,7 +35,7 @@ def status_of(process: Process) -> ProcessStatus:
         uptime=trio.current_time() - process.began if running else None,
         restarts=sum(history.restarts.values()),
         restarts_by_cause=dict(history.restarts),
-        next_start_in=max(0.0, process.next_start - trio.current_time()) if pending else None,
+        next_start_in=next_start_in,
         last_exit=history.last_exit,
         reason=process.reason,
         program=process.config.program,

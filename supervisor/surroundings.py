@@ -67,6 +67,10 @@ class Hold(NamedTuple):
 class Schedule(Protocol):
     """When a process runs; ``supervisor.schedule.Scheduled`` is one."""
 
+    @property
+    def next_run(self) -> float | None:
+        """On the real clock; None: never, as things stand."""
+
     def look(self) -> Hold | None:
         """What holds it back now: that its time has not come."""
 

@@ -43,7 +43,7 @@ def _cron(text: str, path: Path, places: Places) -> None:
         return
     from datetime import UTC, datetime
 
-    hint = 'five fields: minute, hour, day of month, month, day of week, for example "30 4 * * MON"'
+    hint = 'write minute, hour, day of month, month, day of week: "30 4 * * MON"; seconds may stand before them'
     try:
         times = CronSim(text, datetime.now(UTC))
     except CronSimError as error:

@@ -28,8 +28,11 @@ def state_colour(state: str) -> str:
 
 
 def is_up(process: Process) -> bool:
-    """Running, or a oneshot that is done with success."""
-    if process["state"] == "exited" and process["type"] == "oneshot":
+    """Running, or done with success, if it is a oneshot or has a schedule; or waiting for the time of its first run."""
+    scheduled = process.get("schedule") is not None and process["goal"] == "up"
+    if scheduled and process["state"] == "waiting" and process["nextStartIn"] is not None:
+        return True
+    if process["state"] == "exited" and (process["type"] == "oneshot" or scheduled):
         return process["lastExit"] is None or process["lastExit"]["status"] == 0
     return bool(process["state"] == "running")
 
