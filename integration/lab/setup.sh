@@ -161,6 +161,8 @@ get_servers() {
         note_missing nfs-ganesha "the NFS root is not tested"
     [ -x /usr/bin/prometheus ] || unpack "$CACHE/prometheus" prometheus ||
         note_missing prometheus "no real Prometheus scrapes the metrics"
+    [ -x /usr/sbin/rsyslogd ] || unpack "$CACHE/rsyslog" rsyslog ||
+        note_missing rsyslog "no real syslog daemon receives what ocelot forwards"
     [ -x /usr/bin/redis-server ] || unpack "$CACHE/redis" redis-server ||
         note_missing redis-server "real daemons are not supervised"
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || unpack "$CACHE/postgresql" postgresql ||
