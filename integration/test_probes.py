@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -240,6 +242,30 @@ def test_what_becomes_of_a_process(tmp_path: Path) -> None:
         assert found["late"]["restartsByCause"] == {"startup": 1}
         assert "its startup probe failed 2 times in a row: exited with status 1" in found["late"]["reason"]
         assert "nothing has matched within 0.1s" in found["mute"]["reason"]
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_probes_of_a_built_runtime(tmp_path: Path, tls: bool) -> None:
+    """What images carry: everything, and TLS if it was asked for."""
+    runtime = tmp_path / "runtime"
+    build = [sys.executable, "-m", "ocelot", "runtime", "build", str(runtime), "--prefix", str(runtime)]
+    cache = ["--cache", str(tmp_path.parent / "cache")]
+    subprocess.run([*build, *cache, *(["--tls"] if tls else [])], check=True, capture_output=True)
+    with peers.web() as web, peers.web(peers.certificate(tmp_path)) as secure, peers.grpc({"": 1}.get) as grpc:
+        expected = {
+            "http": (probed({"type": "httpGet", "port": web.port, "path": "/ok", "host": "localhost"}), "200 OK"),
+            "grpc": (probed({"type": "grpc", "port": grpc}), "SERVING"),
+            "exec": (probed({"type": "exec", "command": ["echo", "fine"]}), "fine"),
+            "https": (
+                probed({"type": "httpGet", "port": secure.port, "path": "/ok", "scheme": "https"}),
+                "200 OK" if tls else "cannot speak TLS: this runtime was built without it",
+            ),
+        }
+        set_ = {name: process for name, (process, _) in expected.items()}
+        with desk(tmp_path, set_, program=[f"{runtime}/bin/ocelot"]) as machine:
+            for name, (ok, output) in results(machine).items():
+                assert ok is (tls or name != "https"), (name, output)
+                assert output.startswith(expected[name][1]), (name, output)
 
 
 @pytest.mark.root

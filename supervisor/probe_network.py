@@ -140,7 +140,7 @@ def _over_tls(stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     except NotImplementedError:  # what stands in for the module says so
-        message = "cannot speak TLS: this runtime was built without it, not for a file with https probes"
+        message = "cannot speak TLS: this runtime was built without it (see --tls of ocelot runtime build)"
         raise Failed(message) from None
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
