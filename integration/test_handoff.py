@@ -184,3 +184,37 @@ def test_the_shell_has_job_control_on_its_terminal() -> None:
         process.communicate()
         os.close(slave)
         os.close(master)
+
+
+OUTER = """
+unshare --fork --pid --mount --mount-proc {python} -m ocelot bootstrap run -f {file} --in-place
+echo status $?
+: < /dev/tty && echo still ours
+"""
+
+CONFIG = """
+postSwitch:
+  environment: {PS1: 'READY> '}
+  handoff: {mode: shell, program: /bin/bash, arguments: [--norc, --noediting]}
+"""
+
+
+@pytest.mark.root
+def test_in_a_container_the_shell_leaves_the_terminal_to_whoever_started_us(tmp_path: Path) -> None:
+    file = tmp_path / "bootstrap.yaml"
+    file.write_text(CONFIG)
+    pid, master = pty.fork()
+    if pid == 0:  # the leader of a session, whose controlling terminal the new pty is
+        os.chdir(ROOT)
+        os.execv("/bin/sh", ["sh", "-c", OUTER.format(python=sys.executable, file=file)])
+    screen = Screen(master)
+    try:
+        screen.expect("READY> ")
+        assert "no job control" not in screen.text
+        screen.type("exit 5\n")
+        screen.expect("status 5\r\n")
+        screen.expect("still ours\r\n")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(master)

@@ -6,6 +6,7 @@ time limit goes down with its whole process group.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +16,10 @@ import trio
 
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
+from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
+from supervisor.launch import take_back_terminal
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.reaper import Child, Reaper, kill_leftovers
@@ -69,12 +72,23 @@ class Programs:
         )
         with trio.fail_after(timeout if timeout is not None else float("inf")):
             if terminal is not None:
-                return await self._wait(await self._spawn(spec))
+                return await self._run_on_terminal(spec)
             output = Output(name, structs.Log(), stdout=self._stdout, stderr=self._stderr)
             try:
                 return await self._run_relayed(spec, output)
             finally:
                 output.close()
+
+    async def _run_on_terminal(self, spec: SpawnSpec) -> ExitStatus:
+        """The machine's console goes to the program's own session. Any other terminal belongs to whoever started us, and stays
+        that of our session, whose foreground group the program is (as a shell runs a command)."""
+        if identity() is Identity.MACHINE or not _is_ours(spec.terminal):
+            return await self._wait(await self._spawn(spec))
+        spec = replace(spec, terminal=None, stdin=-1, session=False, group=True, foreground=True)
+        try:
+            return await self._wait(await self._spawn(spec))
+        finally:
+            take_back_terminal()
 
     async def _run_relayed(self, spec: SpawnSpec, output: Output) -> ExitStatus:
         ends = output.open()
@@ -134,3 +148,11 @@ class Programs:
         else:
             self._reaper.unwatch_group(child.pid)
             kill_leftovers(child.pid)
+
+
+def _is_ours(terminal: str | None) -> bool:
+    """Whether it is the one on our standard input."""
+    try:
+        return os.ttyname(0) == terminal
+    except OSError:
+        return False

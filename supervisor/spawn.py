@@ -30,6 +30,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocelot.errors import SpawnError
+from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import DEFAULT_PATH
 from supervisor.spawn_errors import explain
 
@@ -187,7 +188,7 @@ def _in_child(spec: SpawnSpec, sources: Mapping[int, int], report: int) -> Calla
     """What the forked child does between fork and execve, or None when there is nothing: then vfork serves."""
     steps: list[tuple[str, Callable[[], object]]] = []
     if spec.terminal is not None or spec.controlling:
-        steps.append(("controlling terminal", _take_terminal))
+        steps.append(("controlling terminal", partial(_take_terminal, force=identity() is Identity.MACHINE)))
     if spec.foreground:
         steps.append(("foreground", _take_foreground))
     if spec.privileges is not None and (steps or sources or spec.listen_pid or spec.aside or not spec.privileges.plain):
@@ -245,12 +246,16 @@ def set_limit(number: int, pair: tuple[int, int]) -> None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
 
-def _take_terminal() -> None:
-    """ioctl_tty(2): the session leader takes the tty on 0, which makes its group the foreground one."""
+def _take_terminal(*, force: bool) -> None:
+    """ioctl_tty(2): the session leader takes the tty on 0, which makes its group the foreground one.
+
+    ``force``: also from another session, with CAP_SYS_ADMIN. Without it the program has to do without job control.
+    """
     try:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     except PermissionError:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 1)  # another session holds it: with CAP_SYS_ADMIN it may be taken away
+        if force:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 1)
 
 
 def _take_foreground() -> None:
