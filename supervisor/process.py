@@ -105,83 +105,16 @@ class Process:
         self._wakeups = trio.lowlevel.ParkingLot()
         self._watchers = trio.lowlevel.ParkingLot()
 
-    # -- what may be asked of it
-
-    def start(self) -> None:
-        """Wanted up. Ends a backoff at once; nothing changes if it runs; after a stop in progress it starts again."""
-        self.goal = Goal.UP
-        if self.state not in (State.STARTING, State.RUNNING) or self._stop_wanted:
-            self._start_wanted = True
-        self._wake()
-
-    def stop(self, cause: Cause, *, limit: float = math.inf) -> None:
-        """Wanted down. ``limit``: seconds that may pass before SIGKILL, if the grace period is longer."""
-        self.goal = Goal.DOWN
-        self._why = cause
-        self._start_wanted = False
-        self._grace_limit = limit
-        if self.state not in ENDED and self.state is not State.STOPPED:
-            self._stop_wanted = True
-        self._wake()
-
-    def restart(self, cause: Cause = Cause.OPERATOR) -> None:
-        """Stopped gracefully if it runs, then started; started if it does not run."""
-        self.goal = Goal.UP
-        self._why = cause
-        self._start_wanted = True
-        self._grace_limit = math.inf
-        if self.state in (State.STARTING, State.RUNNING):
-            self._stop_wanted = True
-        self._wake()
-
-    def kill(self) -> None:
-        """The grace period is over now, if it is being stopped."""
-        self._kill_wanted = True
-        self._wake()
-
     def signal(self, number: int) -> None:
         """Send a signal to the process itself, not its group; nothing happens if it does not run."""
         if self._child is not None:
             self._child.signal(number)
-
-    def look_again(self) -> None:
-        """What it waits for may have changed."""
-        if self.state is State.WAITING:
-            self._wake()
-
-    def retire(self) -> None:
-        """Wanted down, but not yet: it runs on until :meth:`stop`, and is not started again whatever happens."""
-        self.goal = Goal.DOWN
-        self._start_wanted = False
-        if self.state is State.WAITING or self.state is State.BACKOFF:
-            self._stop_wanted = True
-        self._wake()
-
-    def dismiss(self) -> None:
-        """End its task as soon as it is down, where it is to stay."""
-        self._dismissed = True
-        self._wake()
 
     def replace(self, config: structs.Process, renew: Callable[[structs.Process], None]) -> None:
         """Go by ``config`` from now on. ``renew`` is called before the next start, with the configuration of now."""
         before, self.config = self.config, config
         if self._renew is None:
             self._renew = lambda: renew(before)  # else it knows the configuration that things were made from
-
-    async def accepted(self) -> None:
-        """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
-        while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):
-            await self._watchers.park()
-
-    async def settled(self) -> None:
-        """Wait until it neither starts nor stops nor is about to."""
-        while self._stop_wanted or self._start_wanted or self.state in _UNSETTLED:
-            await self._watchers.park()
-
-    async def down(self) -> None:
-        """Wait until no process exists and none is about to."""
-        while self._stop_wanted or self._start_wanted or self.state not in _DOWN:
-            await self._watchers.park()
 
     @property
     def pid(self) -> int | None:
@@ -219,59 +152,15 @@ class Process:
 
     def snapshot(self) -> ProcessSnapshot:
         """For an image that replaces this one. Raises NotNow while it is being spawned."""
-        from supervisor.snapshots import NotNow, ProcessSnapshot, monotonic
+        from supervisor.process_snapshot import snapshot
 
-        if self.state is State.STARTING and self._child is None:
-            raise NotNow(f"{self.name} is being started")
-        if self.state is State.STOPPING and self._child is None:
-            raise NotNow(f"what {self.name} runs after its end is running")
-        if self._dismissed:
-            raise NotNow(f"{self.name} is being taken away")
-        return ProcessSnapshot(
-            name=self.name,
-            config=self.config,
-            state=self.state,
-            goal=self.goal,
-            reason=self.reason,
-            history=self.history.snapshot(),
-            child=self._child.snapshot() if self._child is not None else None,
-            began=monotonic(self.began),
-            began_at=self.began_at,
-            next_start=monotonic(self.next_start),
-            told=monotonic(self._told) if self._told is not None else None,
-            verdict=self._verdict,
-            why=self._why,
-            again=self._again,
-            start_wanted=self._start_wanted,
-            stop_wanted=self._stop_wanted,
-            grace_limit=self._grace_limit if self._grace_limit != math.inf else None,
-            kill_wanted=self._kill_wanted,
-            streams=self.output.snapshot(),
-            health=self.health.snapshot() if self.health is not None else None,
-            sockets=self.listening.snapshot() if self.listening is not None else [],
-        )
+        return snapshot(self)
 
     def restore(self, kept: ProcessSnapshot, adopt: Callable[[ChildSnapshot, Callable[[], None]], Child]) -> None:
         """Before ``run``: be what ``kept`` says. ``adopt``: takes over the child of the image before this one."""
-        from supervisor.snapshots import trio_time
+        from supervisor.process_snapshot import restore
 
-        self.state, self.goal, self.reason = kept.state, kept.goal, kept.reason
-        self.history.restore(kept.history)
-        self._child = adopt(kept.child, self._wake) if kept.child is not None else None
-        self.cgroup = launch.leaf(self.name, self.config) if self._child is not None else None
-        self.began, self.began_at = trio_time(kept.began), kept.began_at
-        self.next_start = trio_time(kept.next_start)
-        self._told = trio_time(kept.told) if kept.told is not None else None
-        self._verdict = Verdict(*kept.verdict) if kept.verdict is not None else None
-        self._why, self._again = kept.why, kept.again
-        self._start_wanted, self._stop_wanted = kept.start_wanted, kept.stop_wanted
-        self._grace_limit = kept.grace_limit if kept.grace_limit is not None else math.inf
-        self._kill_wanted = kept.kill_wanted
-        self.output.restore(kept.streams)
-        if self.health is not None and kept.health is not None:
-            self.health.restore(kept.health)
-        if self.listening is not None:
-            self.listening.restore(kept.sockets)
+        restore(self, kept, adopt)
 
     # -- its life
 
@@ -548,17 +437,6 @@ class Process:
     async def _finish_output(self) -> None:
         with trio.move_on_after(FINISH_TIMEOUT):
             await self.output.finish()
-
-    def _wake(self) -> None:
-        self._wakeups.unpark_all()
-
-    async def _woken(self, until: float = math.inf) -> None:
-        """Sleep until something may have changed, or the clock shows ``until``."""
-        if until == math.inf:
-            await self._wakeups.park()
-        else:
-            with trio.move_on_at(until):
-                await self._wakeups.park()
 
     async def _until(self, happened: Callable[[], bool], began: float) -> bool:
         """Wait for ``happened`` within the grace period that started at ``began``; whether it did."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from supervisor.process import Change, Process
+    from supervisor.snapshots import ScheduleSnapshot
 
 LATE = 60.0
 """Seconds; a time that the clock has jumped over is still met when it is no longer ago."""
@@ -212,7 +213,7 @@ class Scheduled:
     async def run(self) -> None:
         """Tick until closed."""
         if self.process.state in ALIVE or self.process.state is State.BACKOFF:
-            self.due = True  # begun under the image before this one
+            self.due = True  # it was begun before there was this schedule
         with self._scope:
             while self._timetable is not None:
                 await self._timetable.wait()
@@ -241,13 +242,16 @@ class Scheduled:
             when=when, overlap=config.overlap, next_run=self.next_run, skipped=self.skipped, queued=self._queued
         )
 
-    def snapshot(self) -> float | None:
-        """What an image that replaces this one needs: when the next run is."""
-        return self.next_run
+    def snapshot(self) -> ScheduleSnapshot:
+        from supervisor.snapshots import ScheduleSnapshot
 
-    def restore(self, next_run: float | None) -> None:
-        if next_run is not None and isinstance(self._timetable, Interval):
-            self._timetable.resume(next_run)
+        return ScheduleSnapshot(next_run=self.next_run, due=self.due, queued=self._queued, skipped=self.skipped)
+
+    def restore(self, kept: ScheduleSnapshot) -> None:
+        """Go on where an image before this one was: the next run is when it was to be."""
+        self.due, self._queued, self.skipped = kept.due, kept.queued, kept.skipped
+        if kept.next_run is not None and isinstance(self._timetable, Interval):
+            self._timetable.resume(kept.next_run)
 
     def _tick(self) -> None:
         process = self.process

@@ -140,6 +140,15 @@ class SocketSnapshot(Snapshot, kw_only=True):
     inode: int = 0
 
 
+class ScheduleSnapshot(Snapshot, kw_only=True):
+    """``next_run``: on the real clock."""
+
+    next_run: float | None = None
+    due: bool = False
+    queued: bool = False
+    skipped: int = 0
+
+
 class ProcessSnapshot(Snapshot, kw_only=True):
     """``config`` is what it runs with, whatever the file says by now. ``told``: when the signal of a stop was sent."""
 
@@ -164,6 +173,7 @@ class ProcessSnapshot(Snapshot, kw_only=True):
     streams: dict[str, StreamSnapshot] = {}
     health: HealthSnapshot | None = None
     sockets: list[SocketSnapshot] = []
+    schedule: ScheduleSnapshot | None = None
 
     def descriptors(self) -> list[int]:
         fds = [stream.fd for stream in self.streams.values()] + [each.fd for each in self.sockets]

@@ -16,7 +16,7 @@ from supervisor.spawn import SpawnSpec
 if TYPE_CHECKING:
     from ocelot.wire.protocol import DependencyStatus, ScheduleStatus
     from supervisor.process import Change
-    from supervisor.snapshots import ChildSnapshot, HealthSnapshot, SocketSnapshot, StreamSnapshot
+    from supervisor.snapshots import ChildSnapshot, HealthSnapshot, ScheduleSnapshot, SocketSnapshot, StreamSnapshot
 
 
 class Ends(Protocol):
@@ -81,8 +81,8 @@ class Schedule(Protocol):
         """Its state has changed."""
 
     def status(self) -> ScheduleStatus: ...
-    def snapshot(self) -> float | None: ...
-    def restore(self, next_run: float | None) -> None: ...
+    def snapshot(self) -> ScheduleSnapshot: ...
+    def restore(self, kept: ScheduleSnapshot) -> None: ...
     def close(self) -> None: ...
 
     async def run(self) -> None:
