@@ -271,6 +271,15 @@ def _add_small(commands: Commands) -> None:
         epilog="bash: source <(ocelot completions bash)",
     )
     completions.add_argument("shell", choices=["bash", "zsh", "fish"])
+    manual = _command(
+        commands,
+        "man",
+        _man,
+        "print a manual page",
+        epilog="Examples: ocelot man ocelotctl.1 | man -l -    ocelot man -d ~/.local/share/man",
+    )
+    manual.add_argument("page", nargs="?", metavar="PAGE", help="ocelot.1, ocelotctl.1 or ocelot-bootstrap.5")
+    manual.add_argument("-d", "--directory", metavar="DIR", help="write all of them below DIR, in man1 and man5")
 
 
 def _add_images(commands: Commands) -> None:
@@ -432,6 +441,20 @@ def _completions(options: argparse.Namespace) -> int:
     from ocelot.complete import script
 
     sys.stdout.write(script(options.shell))
+    return 0
+
+
+def _man(options: argparse.Namespace) -> int:
+    try:
+        from ocelot.manual import PAGES, install, page
+    except ImportError:
+        raise OcelotError("cannot print it: it is not part of this runtime", hint="use ocelot on a desk") from None
+    if options.directory is not None and options.page is None:
+        install(options.directory)
+    elif options.page in PAGES and options.directory is None:
+        sys.stdout.write(page(options.page))
+    else:
+        raise UsageError("cannot tell which page is meant", hint=f"name one of {', '.join(PAGES)}, or give --directory")
     return 0
 
 

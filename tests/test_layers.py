@@ -39,6 +39,7 @@ FLOORS = {
     "ocelot.ctl": DOORS,
     "ocelot.verbs": DOORS,
     "ocelot.complete": DOORS,
+    "ocelot.manual": DOORS,
     "ocelot.__main__": DOORS,
 }
 
