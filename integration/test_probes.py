@@ -271,9 +271,8 @@ def test_probes_of_a_built_runtime(tmp_path: Path, tls: bool) -> None:
 @pytest.mark.root
 def test_a_hundred_probed_processes_cost_little(tmp_path: Path) -> None:
     """Wake-ups and CPU of ocelot itself with 100 processes that are probed every second."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
-        port = listening.getsockname()[1]
-        probe = {"handler": {"type": "tcpSocket", "port": port}, "period": "1s"}
+    with peers.web() as web:
+        probe = {"handler": {"type": "tcpSocket", "port": web.port}, "period": "1s"}
         with desk(tmp_path, {f"p{n}": {**SLEEPER, "livenessProbe": probe} for n in range(100)}) as machine:
             until(machine, lambda all_: all(each["ready"] for each in all_.values()))
             before = cost(machine.process.pid)
