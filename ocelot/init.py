@@ -34,6 +34,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
         with _undisturbed():
             from ocelot import pid1
 
+            pid1.import_boot()
         ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
     except BaseException as error:
         if os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit):

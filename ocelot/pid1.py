@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import trio
 
-from bootstrap import cmdline, console, handoff, host, kernel_filesystems, modules, phases, rescue, shutdown
+from bootstrap import cmdline, console, host, shutdown
 from bootstrap.steps import RUNTIME, Machine
 from bootstrap.timeline import Timeline
 from ocelot import __version__, bundle, log
@@ -70,6 +70,11 @@ class Ending:
     program: structs.Exec | None = None
 
 
+def import_boot() -> None:
+    """Import what a boot needs and ``supervise`` does not (a sixth of its imports). Before the boot: the files may go away."""
+    from bootstrap import handoff, kernel_filesystems, modules, phases, rescue  # noqa: F401
+
+
 def boot(
     file: str | None,
     *,
@@ -108,6 +113,8 @@ def _run(life: Life) -> Ending:
     keep_descriptors()
     ending = trio.run(life.run)
     if ending.program is not None:
+        from bootstrap import handoff
+
         try:
             handoff.execute(ending.program, life.machine, life.inherited)
         except OcelotError as error:
@@ -138,6 +145,8 @@ def _refuse_foreign_ground(who: Identity, in_place: bool) -> None:
             "cannot boot: this PID namespace does not look like a container, its files may be those of the host",
             hint=f"{rehearse}; if this root file system is really meant, add --in-place",
         )
+    from bootstrap import kernel_filesystems
+
     kernel_filesystems.own_mounts()
 
 
@@ -263,6 +272,8 @@ class Life:
         return result[0]
 
     async def _boot(self) -> Ending:
+        from bootstrap import phases
+
         timeline = self._begin_timeline()
         await self._prepare_kernel(timeline)
         self.cmdline = cmdline.read() if self.who is Identity.MACHINE else cmdline.Cmdline()
@@ -286,6 +297,8 @@ class Life:
 
     async def _prepare_kernel(self, timeline: Timeline) -> None:
         """The kernel's file systems, and the first words on the console and in the kernel log."""
+        from bootstrap import kernel_filesystems, phases
+
         steps = kernel_filesystems.steps()
         await phases.run_phase(
             phases.PlannedPhase("kernel", (phases.Group("fileSystems", steps),)), self.machine, timeline
@@ -298,6 +311,8 @@ class Life:
 
     async def _carry_modules(self, timeline: Timeline) -> None:
         """The modules that the image builder put in for ocelot's own needs."""
+        from bootstrap import modules, phases
+
         self._carried = _read_marker()
         steps = modules.plan_carried(self._carried.modules, self.cmdline.module_parameters())
         group = phases.Group("modules", steps)
@@ -305,11 +320,15 @@ class Life:
 
     async def _load_file_system(self, fstype: str) -> None:
         """Before a file system is first mounted: the modules for it, if the initramfs carries some."""
+        from bootstrap import modules
+
         paths = self._carried.file_systems.pop(fstype, ())
         for step in modules.plan_carried(paths, self.cmdline.module_parameters()):
             await step.apply(self.machine)
 
     async def _hand_off(self, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
+        from bootstrap import handoff, phases
+
         if wanted is None:
             raise BootError(
                 "cannot hand off: the file has no postSwitch.handoff",
@@ -398,6 +417,8 @@ class Life:
         if self.supervisor is not None:
             await self.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
         await self._report(ending)
+        from bootstrap import rescue
+
         verb = await rescue.run(policy, self.machine, self._tty(), self.requested)
         return replace(ending, verb=verb or self._chosen_verb())
 

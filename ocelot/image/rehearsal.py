@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-START = ("ocelot.pid1", "bootstrap.power_button", "supervisor.control", "yaml._yaml")
+START = (
+    "ocelot.pid1",
+    *("bootstrap.handoff", "bootstrap.kernel_filesystems", "bootstrap.modules", "bootstrap.phases", "bootstrap.rescue"),
+    "bootstrap.power_button",
+    "supervisor.control",
+    "yaml._yaml",
+)
 """What a boot imports at first, and what it imports a little later."""
 
 
