@@ -6,6 +6,7 @@ can be had, no logging of its own. Which file a service reports to is in the env
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import signal
@@ -60,6 +61,9 @@ def tools(say: Callable[[str], None]) -> tuple[Tools, list[str]]:
     folder = cache.folder() / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     made = {name: _compile(folder, name) for name in ("service", "loop", "orphans")}
+    # As pip leaves what it installs; the environment may keep the checkout from it (PYTHONDONTWRITEBYTECODE)
+    for package in ("ocelot", "bootstrap", "supervisor"):
+        compileall.compile_dir(cache.CHECKOUT / package, quiet=2)
     circusd = _installed(folder, "circus==0.19.0", "circusd", say, left_out)
     here = cache.tool("supervisord")
     supervisord = Path(here) if here else _installed(folder, "supervisor==4.2.5", "supervisord", say, left_out)
