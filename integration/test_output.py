@@ -23,7 +23,7 @@ from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 from supervisor.output import Output
 from supervisor.relay import Relay
-from supervisor.sinks import KmsgSink
+from supervisor.sinks import KMSG_MAX, KmsgSink
 
 DEADLINE = 30
 
@@ -569,7 +569,10 @@ def test_kmsg_records_carry_priority_and_name(tmp_path: Path) -> None:
     assert sink.offer(b"one\n") == 4
     assert sink.offer(b"x" * 2000) == 2000
     sink.close()
-    assert path.read_bytes() == b"<27>web: one" + b"".join(b"<27>web: " + b"x" * n for n in (900, 900, 200))
+    full = KMSG_MAX - len(b"<27>web: ")
+    assert path.read_bytes() == b"<27>web: one" + b"".join(
+        b"<27>web: " + b"x" * n for n in (full, full, 2000 - 2 * full)
+    )
 
 
 def test_a_thousand_silent_processes_wake_nobody_and_stay_small() -> None:

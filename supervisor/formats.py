@@ -7,7 +7,7 @@ took half) they keep, and finish first when there is space again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from msgspec.json import Encoder
 
 from ocelot.linux.descriptors import Writer
 from supervisor.ring import real_time
-from supervisor.sinks import BLOCK, Sink
+from supervisor.sinks import BLOCK, Sink, pieces
 
 LONGEST = 16 * 1024
 """Bytes of text a record; longer lines become several, all but the last marked as partial."""
@@ -70,7 +70,7 @@ class JsonLines:
         if taken and out[taken - 1] != 0x0A:
             self.pending = out[taken : out.find(b"\n", taken) + 1]
             whole += 1
-        return sum(length for _, length, _ in list(pieces(data))[:whole])
+        return sum(length for _, length, _ in list(pieces(data, LONGEST))[:whole])
 
     def open(self) -> None:
         self.sink.open()
@@ -103,7 +103,8 @@ class JsonLines:
             if max(map(len, lines)) <= LONGEST // 4:  # in bytes too: nothing to be split, the usual and quicker way
                 return [Record(stamp, name, stream, line) for line in lines]
         return [
-            Record(stamp, name, stream, piece.decode("utf-8", "replace"), partial) for piece, _, partial in pieces(data)
+            Record(stamp, name, stream, piece.decode("utf-8", "replace"), partial)
+            for piece, _, partial in pieces(data, LONGEST)
         ]
 
     def _time(self) -> str:
@@ -113,29 +114,6 @@ class JsonLines:
         if second != self._second[0]:
             self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)))
         return f"{self._second[1]}{micros % 1_000_000:06d}Z"
-
-
-def pieces(data: bytes, limit: int = LONGEST) -> Iterator[tuple[bytes, int, bool]]:
-    """The lines of ``data`` without newlines, each with the bytes it stands for and whether its end is missing.
-
-    Long lines come in pieces of at most ``limit`` bytes, which do not cut a character of UTF-8.
-    """
-    start = 0
-    while start < len(data):
-        end = data.find(b"\n", start, start + limit + 1)
-        if end >= 0:
-            yield data[start:end], end + 1 - start, False
-            start = end + 1
-            continue
-        end = min(start + limit, len(data))
-        if end < len(data):
-            back = end
-            while back > max(start + 1, end - 3) and data[back] & 0xC0 == 0x80:
-                back -= 1
-            if data[back] & 0xC0 != 0x80:
-                end = back
-        yield data[start:end], end - start, True
-        start = end
 
 
 # -- names on a terminal

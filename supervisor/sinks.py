@@ -23,6 +23,7 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity
+from supervisor.ring import real_time
 
 if TYPE_CHECKING:
     from supervisor.formats import Labels
@@ -40,8 +41,14 @@ SEVERITY = {"stdout": 6, "stderr": 3}
 """RFC 5424, 6.2.1: informational, error."""
 
 SYSLOG_MAX = 8192
-KMSG_MAX = 900
-"""Bytes of text a record: the kernel cuts at 1024 minus its prefix (printk's LOG_LINE_MAX)."""
+"""Bytes a message to a local daemon; over UDP it is what any receiver should take in one datagram (RFC 5426, 3.2)."""
+
+UDP_MAX = 2048
+
+KMSG_MAX = 976
+"""Bytes a record: the kernel refuses more than 1024, older ones cut at 992 (printk's LOG_LINE_MAX)."""
+
+_GONE = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE, errno.EDESTADDRREQ)
 
 
 class Sink(Protocol):
@@ -211,25 +218,49 @@ class SyslogSink(Opened):
         self._socket: socket.socket | None = None
         self._priority = FACILITY_DAEMON * 8 + SEVERITY[stream]
         self._name = "".join(c if 33 <= ord(c) < 127 else "_" for c in name)[:48] or "-"
-        self._now = now or (lambda: time.clock_gettime(time.CLOCK_REALTIME))
+        self._now = now or real_time
+        self._limit = (UDP_MAX if address.startswith("udp://") else SYSLOG_MAX) - len(self.format(b""))
 
     def offer(self, data: bytes) -> int:
         self.open()
-        assert self._socket is not None
         taken = 0
-        for piece, length in records(data, SYSLOG_MAX):
-            if piece:
-                try:
-                    self._socket.send(self.format(piece), socket.MSG_DONTWAIT)
-                except BlockingIOError:
+        for piece, length, _ in pieces(data, self._limit):
+            try:
+                if piece and not self._send(self.format(piece)):
                     return taken
-                except OSError as error:
-                    if error.errno == errno.ENOBUFS:
-                        return taken
-                    self._failed(error)
-                    raise
+            except OSError:
+                if taken:
+                    return taken  # the next one meets it again
+                raise
             taken += length
         return taken
+
+    def _send(self, message: bytes) -> bool:
+        """False when it has no space now. A daemon that was restarted has another socket at the same path."""
+        try:
+            return self._try_send(message)
+        except OSError as error:
+            if error.errno not in _GONE:
+                self._failed(error)
+                raise
+        self.close()
+        self._not_before = 0.0
+        self.open()
+        try:
+            return self._try_send(message)
+        except OSError as error:
+            self._failed(error)
+            raise
+
+    def _try_send(self, message: bytes) -> bool:
+        assert self._socket is not None
+        try:
+            self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                return False
+            raise
+        return True
 
     def format(self, text: bytes) -> bytes:
         now = self._now()
@@ -267,13 +298,15 @@ class KmsgSink(Opened):
     def offer(self, data: bytes) -> int:
         self.open()
         taken = 0
-        for piece, length in records(data, KMSG_MAX):
+        for piece, length, _ in pieces(data, KMSG_MAX - len(self._prefix)):
             if piece:
                 try:
                     os.write(self._fd, self._prefix + piece)
                 except BlockingIOError:
                     return taken
                 except OSError as error:
+                    if taken:
+                        return taken  # the next one meets it again
                     self._failed(error)
                     raise
             taken += length
@@ -291,18 +324,27 @@ class KmsgSink(Opened):
         return os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def records(data: bytes, limit: int) -> Iterator[tuple[bytes, int]]:
-    """The lines of ``data`` without newlines, long ones in pieces of ``limit`` bytes, each with the bytes it stands for."""
+def pieces(data: bytes, limit: int) -> Iterator[tuple[bytes, int, bool]]:
+    """The lines of ``data`` without newlines, each with the bytes it stands for and whether its end is missing.
+
+    Long lines come in pieces of at most ``limit`` bytes, which do not cut a character of UTF-8.
+    """
     start = 0
     while start < len(data):
         end = data.find(b"\n", start, start + limit + 1)
         if end >= 0:
-            yield data[start:end], end + 1 - start
+            yield data[start:end], end + 1 - start, False
             start = end + 1
-        else:
-            piece = data[start : start + limit]
-            yield piece, len(piece)
-            start += len(piece)
+            continue
+        end = min(start + limit, len(data))
+        if end < len(data):
+            back = end
+            while back > max(start + 1, end - 3) and data[back] & 0xC0 == 0x80:
+                back -= 1
+            if data[back] & 0xC0 != 0x80:
+                end = back
+        yield data[start:end], end - start, True
+        start = end
 
 
 def udp_address(address: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocelot.linux.descriptors import Writer
-from supervisor.formats import LONGEST, JsonLines, Labelled, Labels, pieces
+from supervisor.formats import LONGEST, JsonLines, Labelled, Labels
 from supervisor.relay import Counters, Relay, Stream
 from supervisor.ring import Ring
 
@@ -88,20 +88,6 @@ def test_a_line_without_its_end_is_partial() -> None:
     slow, sink = lines()
     sink.offer(b"Password: ")
     assert records(slow)[0]["partial"] is True
-
-
-@given(st.binary(max_size=300).map(lambda data: data.replace(b"\x00", b"\n")), st.integers(1, 20))
-def test_pieces_stand_for_every_byte(data: bytes, limit: int) -> None:
-    found = list(pieces(data, limit))
-    assert sum(length for _, length, _ in found) == len(data)
-    assert b"".join(piece + (b"" if partial else b"\n") for piece, _, partial in found) == data
-    assert all(len(piece) <= limit for piece, _, _ in found)
-
-
-@given(st.text(max_size=80), st.integers(4, 9))
-def test_pieces_of_valid_text_are_valid_text(text: str, limit: int) -> None:
-    for piece, _, _ in pieces(text.encode("utf-8", "ignore"), limit):
-        piece.decode("utf-8")
 
 
 @given(

@@ -22,21 +22,27 @@ def make(destination: structs.Destination, **more: Any) -> sinks.Sink | None:
 
 
 def test_lines_become_records_and_long_ones_are_cut() -> None:
-    assert list(sinks.records(b"ab\n\nabcde\nx", 3)) == [
-        (b"ab", 3),
-        (b"", 1),
-        (b"abc", 3),
-        (b"de", 3),
-        (b"x", 1),
+    assert list(sinks.pieces(b"ab\n\nabcde\nx", 3)) == [
+        (b"ab", 3, False),
+        (b"", 1, False),
+        (b"abc", 3, True),
+        (b"de", 3, False),
+        (b"x", 1, True),
     ]
 
 
-@given(st.binary(max_size=200).map(lambda data: data.replace(b"\x01", b"\n")), st.integers(1, 20))
-def test_records_stand_for_every_byte(data: bytes, limit: int) -> None:
-    found = list(sinks.records(data, limit))
-    assert sum(length for _, length in found) == len(data)
-    assert b"".join(piece for piece, _ in found) == data.replace(b"\n", b"")
-    assert all(len(piece) <= limit for piece, _ in found)
+@given(st.binary(max_size=300).map(lambda data: data.replace(b"\x00", b"\n")), st.integers(1, 20))
+def test_pieces_stand_for_every_byte(data: bytes, limit: int) -> None:
+    found = list(sinks.pieces(data, limit))
+    assert sum(length for _, length, _ in found) == len(data)
+    assert b"".join(piece + (b"" if partial else b"\n") for piece, _, partial in found) == data
+    assert all(len(piece) <= limit for piece, _, _ in found)
+
+
+@given(st.text(max_size=80), st.integers(4, 9))
+def test_pieces_of_valid_text_are_valid_text(text: str, limit: int) -> None:
+    for piece, _, _ in sinks.pieces(text.encode("utf-8", "ignore"), limit):
+        piece.decode("utf-8")
 
 
 def test_a_syslog_message_is_rfc_5424() -> None:
