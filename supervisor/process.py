@@ -8,7 +8,6 @@ whenever they are woken: nothing is queued, so nothing can be stale. A death wak
 from __future__ import annotations
 
 import errno
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -29,6 +28,7 @@ from supervisor.lifecycle import ENDED, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
 from supervisor.surroundings import Gate, Health, Hold, ProcessOutput, Schedule, Sockets, Surroundings, Verdict
+from supervisor.wishes import Wishes
 
 if TYPE_CHECKING:
     from supervisor.cgroups import Leaf
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot
 
 T = TypeVar("T")
-
-_UNSETTLED = frozenset({State.WAITING, State.STARTING, State.STOPPING})
-_DOWN = ENDED | {State.STOPPED}
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
@@ -60,11 +57,34 @@ class _Dismissed(Exception):
     """The task of a process has nothing more to do."""
 
 
-class Process:
+class Process(Wishes):
     """A configured process and its life. ``run`` is its task; everything else may be called from any task.
 
     ``start``, ``stop``, ``restart`` and ``kill`` only ask; :meth:`accepted` and :meth:`settled` wait.
     """
+
+    __slots__ = (
+        "_again",
+        "_around",
+        "_child",
+        "_publish",
+        "_renew",
+        "_told",
+        "_verdict",
+        "began",
+        "began_at",
+        "cgroup",
+        "config",
+        "gate",
+        "health",
+        "history",
+        "listening",
+        "name",
+        "next_start",
+        "output",
+        "reason",
+        "schedule",
+    )
 
     def __init__(
         self,
@@ -74,11 +94,10 @@ class Process:
         output: ProcessOutput,
         publish: Callable[[Change], None],
     ) -> None:
+        super().__init__()
         self.name = name
         self.config = config
         self.output = output
-        self.state = State.STOPPED
-        self.goal = Goal.DOWN
         self.reason = "not started yet"
         self.history = History()
         self.health: Health | None = None  # set before it runs, if anything is known of its health
@@ -94,16 +113,8 @@ class Process:
         self.began_at: float | None = None  # the real clock
         self.next_start = 0.0  # trio's clock; set when BACKOFF is entered
         self._verdict: Verdict | None = None  # of its health, while it is being stopped for that
-        self._why = Cause.OPERATOR
         self._again: Cause | None = None  # why the start to come is one more
-        self._start_wanted = False
-        self._stop_wanted = False
-        self._grace_limit = math.inf  # seconds; a shutdown may have less time than the grace period
-        self._kill_wanted = False
-        self._dismissed = False
         self._renew: Callable[[], None] | None = None  # what is to be done before the next start
-        self._wakeups = trio.lowlevel.ParkingLot()
-        self._watchers = trio.lowlevel.ParkingLot()
 
     def signal(self, number: int) -> None:
         """Send a signal to the process itself, not its group; nothing happens if it does not run."""
