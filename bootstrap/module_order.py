@@ -85,16 +85,21 @@ class _Resolver:
     def resolve(self, names: Sequence[str]) -> Resolution:
         builtin: list[str] = []
         missing: list[str] = []
+        others: list[tuple[str, str]] = []
         for name in dict.fromkeys(names):
             path = self.find(name)
             if path is not None:
-                if "/" in name and path != name:
-                    self._warn(f'module "{name}" is not there, taking "{path}"')
+                # Without its compression (an image may carry it so) it is no less the module that was named.
+                if "/" in name and path not in (name, f"{stem(name)}.ko"):
+                    others.append((name, path))
                 self.add(path, name, hard=True)
             elif module_name(name) in self.builtin:
                 builtin.append(name)
             else:
                 missing.append(name)
+        if others:
+            listed = ", ".join(f'"{path}" for "{name}"' for name, path in others)
+            self._warn(f"{_count(others)} not there as the file says, taking {listed}")
         if self.depends is None:
             self._warn_of_order()
         return Resolution(
@@ -194,6 +199,10 @@ class _Resolver:
     def _warn(self, line: str) -> None:
         if line not in self.warnings:
             self.warnings.append(line)
+
+
+def _count(found: Sequence[object]) -> str:
+    return "1 module is" if len(found) == 1 else f"{len(found)} modules are"
 
 
 KNOWN_ORDER = (

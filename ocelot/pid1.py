@@ -432,6 +432,8 @@ class Life:
         elif self.who is Identity.CONTAINER:
             await shutdown.end_others(self.config.shutdown.timeout)
         if self.who is Identity.MACHINE:
+            if ending.verb is PowerVerb.REBOOT and self._verb is not PowerVerb.REBOOT and not shutdown.can_power_off():
+                log.info("this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says")
             log.info(host.console_line(self._exit_report(ending)))
         self.stdout.flush(1.0)
         self.stderr.flush(1.0)
@@ -453,10 +455,10 @@ class Life:
         )
 
     def _chosen_verb(self) -> PowerVerb:
-        if self._verb is not None:
-            return self._verb
         action = self.config.shutdown.action
-        return shutdown.automatic_verb() if action == "auto" else PowerVerb(action)
+        if action == "auto" and self._verb in (None, PowerVerb.POWEROFF):
+            return shutdown.automatic_verb()
+        return self._verb or PowerVerb(action)
 
     # -- what the world asks -----------------------------------------------------------------------
 
@@ -558,7 +560,7 @@ class Life:
 
     def _load(self) -> structs.Bootstrap | structs.SuperviseFile:
         path = self.path
-        loaded = load_file(path, self.kind)
+        loaded = load_file(path, self.kind, booting=True)
         for finding in loaded.warnings:
             log.warn(finding.located(path))
         for finding in loaded.errors:

@@ -19,9 +19,16 @@ from ocelot.config.values import format_duration, is_numeric_address
 _BELOW_ROOT_ANYWAY = ("/run/", "/tmp/", "/dev/", "/proc/", "/sys/")
 
 
-def check(config: structs.Bootstrap | structs.SuperviseFile, document: Node | None, findings: Findings) -> None:
+def check(
+    config: structs.Bootstrap | structs.SuperviseFile,
+    document: Node | None,
+    findings: Findings,
+    *,
+    booting: bool = False,
+) -> None:
     """Add what is wrong with ``config`` to the findings; ``document`` tells where."""
     places = Places(document, findings)
+    places.booting = booting
     _sections(config, places)
     if isinstance(config, structs.Bootstrap):
         _bootstrap(config, places)

@@ -35,13 +35,20 @@ class Loaded(Struct, kw_only=True, weakref=True):
 
 
 def load(
-    data: bytes, filename: str, kind: Kind, *, root: str | None = None, check: bool = True, files: bool = False
+    data: bytes,
+    filename: str,
+    kind: Kind,
+    *,
+    root: str | None = None,
+    check: bool = True,
+    files: bool = False,
+    booting: bool = False,
 ) -> Loaded:
     """Read a configuration. Never raises for what is in ``data``: all problems are in the result.
 
     ``check`` also looks at what several keys mean together. ``files`` also looks for the programs, scripts and modules that
     the file names, on this machine, where a missing one is a warning; ``root`` does so below that folder, where a
-    missing one is an error.
+    missing one is an error. ``booting``: leave out what the boot itself will find out and tell.
     """
     try:
         text = nodes.decode(data)
@@ -63,7 +70,7 @@ def load(
     if config is not None and check:
         from ocelot.config.checks import check as check_meaning
 
-        check_meaning(config, document, findings)
+        check_meaning(config, document, findings, booting=booting)
     if config is not None and (files or root is not None):
         from ocelot.config.files import check_files
 
@@ -71,8 +78,16 @@ def load(
     return _loaded(filename, findings, config)
 
 
-def load_file(path: str, kind: Kind, *, root: str | None = None, check: bool = True, files: bool = False) -> Loaded:
-    """Read the configuration file at ``path``; what keeps it from being read is an error in the result."""
+def load_file(
+    path: str,
+    kind: Kind,
+    *,
+    root: str | None = None,
+    check: bool = True,
+    files: bool = False,
+    booting: bool = False,
+) -> Loaded:
+    """Read the configuration file at ``path``; what keeps it from being read is an error in the result. See :func:`load`."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
@@ -91,7 +106,7 @@ def load_file(path: str, kind: Kind, *, root: str | None = None, check: bool = T
         reason = error.strerror if error.errno == errno.EINVAL else os.strerror(error.errno or 0)
         findings.error_at(0, 0, f"cannot read the file: {reason}", _unreadable_hint(error))
         return _loaded(path, findings, None)
-    return load(data, path, kind, root=root, check=check, files=files)
+    return load(data, path, kind, root=root, check=check, files=files, booting=booting)
 
 
 def _unreadable_hint(error: OSError) -> str:

@@ -209,7 +209,7 @@ def _modules(modules: structs.Modules, path: Path, places: Places) -> None:
     for module in modules.parameters:
         if module_name(module) not in seen and not places.broken((*path, "names")):
             places.warn((*path, "parameters", module), f'{quoted(module)} is not among "names"', "add it there")
-    if modules.mode == "list" and modules.dep_file_path is None:
+    if modules.mode == "list" and modules.dep_file_path is None and not places.booting:
         _module_order(seen, (*path, "names"), places)
 
 

@@ -32,6 +32,8 @@ class Places:
         self._document = document
         self._findings = findings
         self._refused = set(findings.broken)
+        self.booting = False
+        """Whether the file is about to be carried out: then what is on the machine tells more than a guess from the file."""
 
     def error(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
         node, actual, _ = self._locate(path)

@@ -87,7 +87,18 @@ def test_another_compression_of_the_same_module_is_taken_with_a_warning() -> Non
     dep = "kernel/a.ko.zst: kernel/b.ko.zst\nkernel/b.ko.zst:\n"
     found = solve("kernel/a.ko.xz", dep=dep, files={"kernel/a.ko.zst", "kernel/b.ko.zst"})
     assert found.order == ("kernel/b.ko.zst", "kernel/a.ko.zst")
-    assert found.warnings == ('module "kernel/a.ko.xz" is not there, taking "kernel/a.ko.zst"',)
+    assert found.warnings == ('1 module is not there as the file says, taking "kernel/a.ko.zst" for "kernel/a.ko.xz"',)
+
+
+def test_many_of_another_compression_are_one_warning_and_those_without_any_are_none() -> None:
+    dep = "kernel/a.ko.gz:\nkernel/b.ko.gz:\nkernel/c.ko:\n"
+    files = {"kernel/a.ko.gz", "kernel/b.ko.gz", "kernel/c.ko"}
+    found = solve("kernel/a.ko.xz", "kernel/b.ko.xz", "kernel/c.ko.xz", dep=dep, files=files)
+    assert found.order == ("kernel/a.ko.gz", "kernel/b.ko.gz", "kernel/c.ko")
+    assert found.warnings == (
+        "2 modules are not there as the file says, taking "
+        '"kernel/a.ko.gz" for "kernel/a.ko.xz", "kernel/b.ko.gz" for "kernel/b.ko.xz"',
+    )
 
 
 def test_the_dep_file_may_have_been_written_for_another_compression() -> None:
