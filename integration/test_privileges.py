@@ -172,6 +172,17 @@ def test_limits_are_set_by_name():
         assert found["Max processes"] == ["99", "99"]
 
 
+def test_a_user_that_has_all_the_processes_it_may_have_is_told_apart():
+    with running(user="54321", group="54321"):
+        error = refused(user="54321", group="54321", limits="{nproc: 1}")
+        assert (
+            str(error)
+            == 'cannot start "/bin/sleep": its user has as many processes as it may have (raise limits.nproc)'
+        )
+    with running(user="54321", group="54321", limits="{nproc: 1}"):
+        pass
+
+
 def test_a_limit_that_would_choke_our_own_interpreter_is_for_the_program_only():
     with running(limits="{as: 16MiB, data: 4MiB}", user="nobody") as child:
         assert status(child)["Name"] == ["sleep"]

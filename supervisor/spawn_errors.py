@@ -49,6 +49,8 @@ def _cause(
         return words, "shorten the arguments or the environment"
     if number == errno.ETXTBSY:
         return "the file is open for writing", "finish writing it first"
+    if number == errno.EAGAIN:  # execve(2): a change of user has brought it over RLIMIT_NPROC
+        return "its user has as many processes as it may have", "raise limits.nproc"
     if number == errno.ELOOP:
         return words, "check the symbolic links on its path"
     return words, ""
