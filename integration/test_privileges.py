@@ -173,7 +173,7 @@ def test_limits_are_set_by_name():
 
 
 def test_a_user_that_has_all_the_processes_it_may_have_is_told_apart():
-    with running(user="54321", group="54321"):
+    with running(user="54321", group="54321"), running(user="54321", group="54321"):
         error = refused(user="54321", group="54321", limits="{nproc: 1}")
         assert (
             str(error)
