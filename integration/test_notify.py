@@ -87,8 +87,11 @@ def test_systemd_notify_in_a_script(tmp_path: Path) -> None:
         name: {"program": "/bin/sh", "arguments": ["-c", text], "notify": "systemd"}
         for name, text in (("script", script), ("user", mine), ("unwatched", unwatched))
     }
+    said["other"] = {**said["script"], "user": "nobody"}
+    said["other"]["readinessProbe"] = {"handler": {"type": "exec", "command": ["id", "-u"]}}
     with desk(tmp_path, said) as machine:
         found = until(machine, lambda all_: all(each["ready"] for each in all_.values()))
+        assert found["other"]["health"]["probes"][0]["output"] == "65534"
         assert found["script"]["health"]["notify"]["text"] == "up"
         assert found["user"]["health"]["notify"]["mainPid"] == found["user"]["pid"]
 
