@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -316,3 +316,155 @@ def test_a_hidden_command_is_not_for_people() -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
         assert done.returncode != 0
         assert "ocelotctl reexec" in done.stderr
+
+
+# -- what goes on
+
+
+def now(running: Desk, name: str) -> Any:
+    return by_name(running.json("status"))[name]
+
+
+def until(condition: Callable[[], bool], within: float = 20.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def shell(script: str, **more: Any) -> dict[str, Any]:
+    return {"program": "/bin/sh", "arguments": ["-c", script], **more}
+
+
+def test_every_state_goes_on(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    processes = {
+        "runs": shell("echo before; while [ -e hold ]; do sleep 0.05; done; echo after; exec sleep 1000"),
+        "stopping": shell(
+            f"trap 'while [ -e {hold} ]; do sleep 0.02; done; exit 4' TERM; echo up; while :; do sleep 0.02; done"
+        ),
+        "backoff": shell("exit 6", restartPolicy={"type": "Always", "backoff": "4s", "multiplier": 1}),
+        "fatal": {"program": "/nowhere", "restartPolicy": {"type": "Never"}},
+        "exited": shell("exit 5"),
+        "stopped": SLEEPER,
+        "waiting": {**SLEEPER, "dependsOn": ["slow"]},
+        "slow": shell(f"while [ -e {hold} ]; do sleep 0.05; done", type="oneshot"),
+        "web": {**SLEEPER, "replicas": 2},
+    }
+    processes["runs"]["workingDirectory"] = str(tmp_path)
+    with desk(tmp_path, processes) as running:
+        running.ctl("stop", "stopped")
+        until(lambda: "up" in running.ctl("logs", "stopping").stdout)
+        running.ctl("stop", "--no-wait", "stopping")
+        before = by_name(running.json("status"))
+        assert {name: each["state"] for name, each in before.items()} == {
+            "runs": "running",
+            "stopping": "stopping",
+            "backoff": "backoff",
+            "fatal": "fatal",
+            "exited": "exited",
+            "stopped": "stopped",
+            "waiting": "waiting",
+            "slow": "running",
+            "web[0]": "running",
+            "web[1]": "running",
+        }
+        reexec(running)
+        after = by_name(running.json("status"))
+        for name, each in before.items():
+            for key in ("state", "goal", "pid", "restarts", "lastExit", "reason", "startedAt"):
+                assert after[name][key] == each[key], (name, key)
+        waited = before["backoff"]["nextStartIn"] - after["backoff"]["nextStartIn"]
+        assert 0 < waited < 4
+        hold.unlink()
+        until(lambda: now(running, "stopping")["state"] == "stopped")
+        assert now(running, "stopping")["lastExit"]["code"] == 4
+        assert "stopped (operator)" in now(running, "stopping")["reason"]
+        until(lambda: now(running, "waiting")["state"] == "running")
+        assert now(running, "slow")["state"] == "exited"
+        until(lambda: now(running, "backoff")["restarts"] == 1)
+        assert running.ctl("logs", "--plain", "runs").stdout.split() == ["before", "after"]
+        assert running.ctl("start", "stopped").returncode == 0
+        assert running.ctl("scale", "web", "1").returncode == 0
+
+
+def test_health_and_what_says_it_go_on(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    probe = {"handler": {"type": "exec", "command": ["/bin/true"]}, "period": "200ms"}
+    says = f"while [ ! -e {go} ]; do sleep 0.05; done; echo >&3; exec sleep 1000"
+    processes = {
+        "ready": {**SLEEPER, "readinessProbe": {**probe, "period": "1h", "timeout": "1s"}},
+        "alive": {**SLEEPER, "livenessProbe": probe},
+        "newline": shell(says, notify={"fd": 3, "timeout": "60s"}),
+        "later": {**SLEEPER, "dependsOn": ["newline"]},
+        "line": shell(
+            f"while [ ! -e {go} ]; do sleep 0.05; done; echo I am up; exec sleep 1000",
+            readinessProbe={"handler": {"type": "log", "pattern": "am up"}},
+        ),
+    }
+    with desk(tmp_path, processes) as running:
+        until(lambda: now(running, "ready")["ready"] and now(running, "alive")["state"] == "running")
+        reexec(running)
+        seen = by_name(running.json("status"))
+        assert seen["ready"]["ready"], "though its next check is in an hour"
+        assert {name: seen[name]["state"] for name in ("newline", "later", "line")} == {
+            "newline": "starting",
+            "later": "waiting",
+            "line": "starting",
+        }
+        go.touch()
+        for name in ("newline", "later", "line"):
+            until(lambda name=name: now(running, name)["ready"])
+        events = running.ctl("events", "--json").stdout
+        changes = [json.loads(line) for line in events.splitlines()]
+        numbers = [each["number"] for each in changes]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "one journal, over both images"
+        assert [each["event"] for each in changes if each["name"] == "ready"][-1] == "ready"
+        runs = now(running, "alive")["health"]["probes"][0]["runs"]
+        until(lambda: now(running, "alive")["health"]["probes"][0]["runs"] > runs)
+        assert now(running, "alive")["restarts"] == 0
+
+
+def test_sockets_are_held(tmp_path: Path) -> None:
+    path = tmp_path / "web.sock"
+    server = "import socket, time\ns = socket.socket(fileno=3)\nwhile True:\n    c, _ = s.accept()\n    c.sendall(b'hello')\n    c.close()\n"
+    entry = {"program": sys.executable, "arguments": ["-c", server], "sockets": [{"name": "web", "listen": str(path)}]}
+
+    def greeted() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            return client.recv(10) == b"hello"
+
+    with desk(tmp_path, {"web": entry}) as running:
+        until(path.exists)
+        assert greeted()
+        inode = path.stat().st_ino
+        reexec(running)
+        assert greeted()
+        running.ctl("restart", "web")
+        assert greeted(), "the next start gets the same socket"
+        assert path.stat().st_ino == inode
+    assert not path.exists()
+
+
+def test_a_program_of_somebody_else_holds_it_up_and_it_is_said_which(tmp_path: Path) -> None:
+    with desk(tmp_path, {"web": SLEEPER}) as running:
+        command = [sys.executable, "-m", "ocelot.ctl", "exec", "web", "--", "sleep", "1000"]
+        session = subprocess.Popen(command, env=running.environment, stdin=subprocess.DEVNULL)
+        try:
+            until(
+                lambda: (
+                    subprocess.run(["pgrep", "-P", str(running.process.pid), "-c"], capture_output=True).stdout
+                    == b"2\n"
+                )
+            )
+            done = running.ctl("reexec", timeout=60)
+            assert done.returncode == 1
+            assert "a program runs that is no supervised process: sleep (pid" in done.stderr
+            assert "everything goes on as before" in done.stderr
+        finally:
+            session.terminate()
+            session.wait(20)
+        until(lambda: running.ctl("reexec").returncode == 0)
