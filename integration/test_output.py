@@ -569,10 +569,9 @@ def test_kmsg_records_carry_priority_and_name(tmp_path: Path) -> None:
     assert sink.offer(b"one\n") == 4
     assert sink.offer(b"x" * 2000) == 2000
     sink.close()
-    full = KMSG_MAX - len(b"<27>web: ")
-    assert path.read_bytes() == b"<27>web: one" + b"".join(
-        b"<27>web: " + b"x" * n for n in (full, full, 2000 - 2 * full)
-    )
+    full = KMSG_MAX - len(b"<27>web: \n")
+    sizes = (full, full, 2000 - 2 * full)
+    assert path.read_bytes() == b"<27>web: one\n" + b"".join(b"<27>web: " + b"x" * n + b"\n" for n in sizes)
 
 
 def test_a_thousand_silent_processes_wake_nobody_and_stay_small() -> None:

@@ -40,10 +40,11 @@ FACILITY_DAEMON = 3
 SEVERITY = {"stdout": 6, "stderr": 3}
 """RFC 5424, 6.2.1: informational, error."""
 
-SYSLOG_MAX = 8192
-"""Bytes a message to a local daemon; over UDP it is what any receiver should take in one datagram (RFC 5426, 3.2)."""
+SYSLOG_MAX = 8000
+"""Bytes a message to a local daemon: rsyslogd cuts at 8096."""
 
 UDP_MAX = 2048
+"""The same over UDP: what every receiver should take in one datagram (RFC 5426, 3.2)."""
 
 KMSG_MAX = 976
 """Bytes a record: the kernel refuses more than 1024, older ones cut at 992 (printk's LOG_LINE_MAX)."""
@@ -298,10 +299,11 @@ class KmsgSink(Opened):
     def offer(self, data: bytes) -> int:
         self.open()
         taken = 0
-        for piece, length, _ in pieces(data, KMSG_MAX - len(self._prefix)):
+        for piece, length, _ in pieces(data, KMSG_MAX - len(self._prefix) - 1):
             if piece:
                 try:
-                    os.write(self._fd, self._prefix + piece)
+                    # Without its newline the kernel shows a record only when the next one comes
+                    os.write(self._fd, self._prefix + piece + b"\n")
                 except BlockingIOError:
                     return taken
                 except OSError as error:

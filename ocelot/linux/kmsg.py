@@ -47,7 +47,7 @@ class Kmsg:
     def __call__(self, level: LogLevel, line: str) -> None:
         for record in records(level, line):
             try:
-                os.write(self._fd, record)
+                os.write(self._fd, record + b"\n")  # without it the kernel shows a record only when the next one comes
             except OSError:
                 self.dropped += 1
 

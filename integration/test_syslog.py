@@ -1,0 +1,208 @@
+"""What is forwarded to syslog and to the kernel log, read back from a real rsyslogd and from /dev/kmsg."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from integration.lab import cache
+from integration.test_output import child, config, messages, relaying
+from ocelot.config import structs
+from ocelot.linux.descriptors import Writer
+from supervisor.output import Output
+from supervisor.sinks import KmsgSink
+
+DEADLINE = 30.0
+RSYSLOGD = cache.daemon("rsyslog", "/usr/sbin/rsyslogd")
+
+CONFIG = """\
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{folder}/log" CreatePath="on" UseSpecialParser="off" RateLimit.Interval="0")
+module(load="imudp")
+input(type="imudp" port="{port}" address="127.0.0.1")
+template(name="all" type="list" option.jsonf="on") {{
+    property(outname="text" name="msg" format="jsonf")
+    property(outname="name" name="app-name" format="jsonf")
+    property(outname="facility" name="syslogfacility-text" format="jsonf")
+    property(outname="severity" name="syslogseverity-text" format="jsonf")
+    property(outname="version" name="protocol-version" format="jsonf")
+    property(outname="host" name="hostname" format="jsonf")
+    property(outname="at" name="timereported" dateFormat="rfc3339" format="jsonf")
+}}
+action(type="omfile" file="{folder}/received" template="all")
+"""
+
+
+class Daemon:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def path(self) -> str:
+        return str(self.folder / "log")
+
+    def start(self) -> None:
+        assert RSYSLOGD is not None
+        file = self.folder / "rsyslog.conf"
+        file.write_text(CONFIG.format(folder=self.folder, port=self.port))
+        modules = next(RSYSLOGD.root.glob("usr/lib/*/rsyslog"))
+        command = [RSYSLOGD.program, "-n", "-iNONE", "-f", file, "-M", modules]
+        with (self.folder / "errors").open("ab") as errors:
+            self.process = subprocess.Popen(command, env=RSYSLOGD.environment, stdout=errors, stderr=errors)
+        self.wait(lambda: os.path.exists(self.path) and self.bound(), "it listens")
+
+    def bound(self) -> bool:
+        return f"0100007F:{self.port:04X}" in Path("/proc/net/udp").read_text()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(DEADLINE)
+            self.process = None
+
+    def received(self) -> list[dict[str, Any]]:
+        file = self.folder / "received"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def texts(self) -> list[str]:
+        return [message["text"] for message in self.received()]
+
+    def wait(self, true: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while not true():
+            assert time.monotonic() < deadline, (what, (self.folder / "errors").read_text(), self.received())
+            time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def daemon(folder: Path) -> Iterator[Daemon]:
+    made = Daemon(folder)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def forward(address: str) -> Output:
+    destination = structs.Syslog(address=address)
+    return Output("my app", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+
+
+needs_rsyslog = pytest.mark.skipif(RSYSLOGD is None, reason="no rsyslog, neither installed nor unpacked: make machine")
+
+
+@needs_rsyslog
+@pytest.mark.parametrize("kind", ["unix", "udp"])
+def test_a_real_daemon_understands_every_part_of_a_message(tmp_path: Path, kind: str) -> None:
+    async def main(syslog: Daemon) -> None:
+        output = forward(syslog.path if kind == "unix" else f"udp://127.0.0.1:{syslog.port}")
+        async with relaying(output):
+            await child(output, "echo 'hello <30>1 - there'; echo; echo 'wörld: 50%'; printf 'no end'; echo oops >&2")
+        syslog.wait(lambda: len(syslog.received()) == 4, "four messages")
+
+    with daemon(tmp_path) as syslog:
+        syslog.start()
+        trio.run(main, syslog)
+        found = {message["text"]: message for message in syslog.received()}
+    assert set(found) == {"hello <30>1 - there", "wörld: 50%", "no end", "oops"}
+    assert {message["name"] for message in found.values()} == {"my_app"}
+    assert {message["facility"] for message in found.values()} == {"daemon"}
+    assert {message["version"] for message in found.values()} == {"1"}
+    assert {message["host"] for message in found.values()} == {os.uname().nodename}
+    assert [found[text]["severity"] for text in ("no end", "oops")] == ["info", "err"]
+    assert found["oops"]["at"].startswith(time.strftime("%Y-%m-%dT%H:", time.gmtime()))
+
+
+@needs_rsyslog
+@pytest.mark.parametrize("kind", ["unix", "udp"])
+def test_a_long_line_arrives_in_several_messages_and_whole(tmp_path: Path, kind: str) -> None:
+    text = "ö" * 9000
+
+    async def main(syslog: Daemon) -> None:
+        output = forward(syslog.path if kind == "unix" else f"udp://127.0.0.1:{syslog.port}")
+        async with relaying(output):
+            await child(output, f"echo {text}; echo end")
+        syslog.wait(lambda: "end" in syslog.texts(), "the end")
+
+    with daemon(tmp_path) as syslog:
+        syslog.start()
+        trio.run(main, syslog)
+        *parts, end = syslog.texts()
+    assert end == "end"
+    assert len(parts) > 2
+    assert "".join(parts) == text
+
+
+@needs_rsyslog
+def test_a_daemon_that_comes_late_or_is_restarted_gets_what_is_said_from_then_on(tmp_path: Path) -> None:
+    async def main(syslog: Daemon) -> None:
+        output = forward(syslog.path)
+        with messages() as said:
+            async with relaying(output):
+                await child(output, "echo before anybody listens")
+                lost = output.counters["stdout"].dropped
+                assert lost == len("before anybody listens\n")
+                await trio.to_thread.run_sync(syslog.start)
+                while output.counters["stdout"].dropped == lost:  # at most a second passes until it is tried again
+                    await child(output, "echo hello")
+                    if "hello" in syslog.texts():
+                        break
+                    lost = output.counters["stdout"].dropped
+                    await trio.sleep(0.05)
+                await trio.to_thread.run_sync(syslog.stop)
+                await trio.to_thread.run_sync(syslog.start)
+                lost = output.counters["stdout"].dropped
+                await child(output, "echo after the restart")
+                assert output.counters["stdout"].dropped == lost, "the very first line finds the new socket"
+                await trio.to_thread.run_sync(
+                    lambda: syslog.wait(lambda: "after the restart" in syslog.texts(), "after the restart")
+                )
+        assert len([line for line in said if "cannot write" in line]) == 1
+        gap = [text for text in syslog.texts() if "were dropped here" in text]
+        assert len(gap) == 1
+
+    with daemon(tmp_path) as syslog:
+        trio.run(main, syslog)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not os.access("/dev/kmsg", os.R_OK | os.W_OK), reason="no access to the kernel log here")
+def test_the_kernel_log_takes_records_of_every_length(tmp_path: Path) -> None:
+    reader = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.lseek(reader, 0, os.SEEK_END)
+        name = f"test-{os.getpid()}-" + "n" * 100
+        sink = KmsgSink(name, "stderr")
+        assert sink.offer(b"hello\n") == 6
+        assert sink.offer(b"y" * 2500 + b"\n") == 2501
+        sink.close()
+        texts = []
+        while select.select([reader], [], [], 0.5)[0]:
+            head, _, text = os.read(reader, 8192).decode().partition(";")
+            if text.startswith(name):
+                assert int(head.split(",")[0]) == 3 * 8 + 3
+                texts.append(text.splitlines()[0].removeprefix(f"{name}: "))
+    finally:
+        os.close(reader)
+    assert texts[0] == "hello"
+    assert "".join(texts[1:]) == "y" * 2500
