@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -177,9 +176,11 @@ class Process(Wishes):
 
     async def run(self) -> None:
         """Live until cancelled. Leaves no timers behind; the child itself is stopped by asking, not by cancelling."""
-        with suppress(_Dismissed):
+        try:
             while True:
                 self._enter(await _ACTIVITIES[self.state](self))
+        except _Dismissed:
+            return
 
     def _enter(self, event: Event) -> None:
         """The one place where the state changes, and where everybody hears of it."""
@@ -193,7 +194,7 @@ class Process(Wishes):
         cause = self.history.last_end.cause if ended and self.history.last_end is not None else None
         self._log(event)
         self._publish(Change(self.name, before, self.state, event, self.reason, cause))
-        self._watchers.unpark_all()
+        self._show()
 
     async def _rest(self) -> Event:
         """STOPPED, EXITED, FATAL: until it is to start."""
@@ -223,7 +224,7 @@ class Process(Wishes):
         while not self._stop_wanted:
             hold = self._hold()
             self._start_wanted = False
-            self._watchers.unpark_all()  # a start that was asked for meanwhile has been looked at
+            self._show()  # a start that was asked for meanwhile has been looked at
             if hold is None:
                 self.reason = "to be started"
                 return Event.START
@@ -298,6 +299,7 @@ class Process(Wishes):
         if child.status is None:
             if not self._stop_wanted and verdict is not None:
                 self._verdict, self._why = verdict, verdict.cause
+            self.reason = f"to be stopped ({self._why.value})"
             return Event.STOP
         # The reaper has sent SIGKILL to what was left of its group
         if self.cgroup is not None:

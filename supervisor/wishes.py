@@ -43,7 +43,7 @@ class Wishes:
         self._kill_wanted = False
         self._dismissed = False
         self._wakeups = trio.lowlevel.ParkingLot()
-        self._watchers = trio.lowlevel.ParkingLot()
+        self._watchers: trio.lowlevel.ParkingLot | None = None  # made when somebody first waits for it
 
     def start(self) -> None:
         """Wanted up. Ends a backoff at once; nothing changes if it runs; after a stop in progress it starts again."""
@@ -98,17 +98,27 @@ class Wishes:
     async def accepted(self) -> None:
         """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
         while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):
-            await self._watchers.park()
+            await self._shown()
 
     async def settled(self) -> None:
         """Wait until it neither starts nor stops nor is about to."""
         while self._stop_wanted or self._start_wanted or self.state in _UNSETTLED:
-            await self._watchers.park()
+            await self._shown()
 
     async def down(self) -> None:
         """Wait until no process exists and none is about to."""
         while self._stop_wanted or self._start_wanted or self.state not in _DOWN:
-            await self._watchers.park()
+            await self._shown()
+
+    async def _shown(self) -> None:
+        """Sleep until the state has been assigned again, or a request was looked at."""
+        if self._watchers is None:
+            self._watchers = trio.lowlevel.ParkingLot()
+        await self._watchers.park()
+
+    def _show(self) -> None:
+        if self._watchers is not None:
+            self._watchers.unpark_all()
 
     def _wake(self) -> None:
         self._wakeups.unpark_all()
