@@ -153,6 +153,7 @@ class Site:
                 "environmentVariables": libraries(NGINX),
                 "dependsOn": {"postgres": {"condition": "Healthy"}, "redis": {"condition": "Healthy"}},
                 "shutdownSignal": "SIGQUIT",
+                "reloadSignal": "SIGHUP",
                 "restartPolicy": again,
                 "readinessProbe": often({"type": "httpGet", "port": self.web, "path": "/index.html?probe"}),
                 "log": {
@@ -286,18 +287,47 @@ def test_no_line_of_the_log_is_lost_while_it_rotates(site: Site, machine: Desk) 
     assert len(list(site.folder.glob("nginx/access.log*"))) > 3
 
 
+def test_a_reload_touches_only_what_has_changed(site: Site, machine: Desk) -> None:
+    before = pids(machine)
+    site.page("second")
+    done = machine.ctl("reload", "nginx")  # its own signal: it reads its file again and goes on
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: "yes" if site.get() == ("second", "second") else None, "the new page")
+    assert pids(machine) == before
+
+    file = json.loads(site.file().read_text())
+    file["processes"]["redis"]["environmentVariables"]["NEW"] = "1"
+    site.file().write_text(json.dumps(file))
+    shown = machine.ctl("reload", "--dry-run").stdout
+    assert "redis: environmentVariables.NEW" in shown
+    assert pids(machine) == before
+    done = machine.ctl("reload", timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    all_ready(machine)
+    assert {name for name, pid in pids(machine).items() if pid != before[name]} == {"redis"}
+    assert site.redis("GET", "kept") == "yes"
+
+    site.file().write_text(json.dumps(file).replace('"Always"', '"Allways"', 1))
+    refused = machine.ctl("reload")
+    assert refused.returncode == 1
+    assert "Allways" in refused.stderr + refused.stdout
+    site.file().write_text(json.dumps(file))
+    assert site.get()[0] == "second"
+
+
 def test_another_image_of_ocelot_goes_on_with_all_of_them(site: Site, machine: Desk) -> None:
     before = pids(machine)
     done = machine.ctl("reexec", timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     all_ready(machine)
     assert pids(machine) == before
-    assert site.get()[0] == "first"
+    assert site.get()[0] == "second"
     site.sql("insert into kept values (2)")
     assert site.redis("GET", "kept") == "yes"
 
 
 def test_the_database_stops_cleanly_and_needs_no_recovery(site: Site, machine: Desk) -> None:
+    kept = site.sql("select count(*) from kept")
     machine.ctl("stop", "postgres", timeout=60)
     assert "database system is shut down" in machine.ctl("logs", "postgres").stdout
     machine.ctl("start", "postgres", timeout=60)
@@ -305,4 +335,4 @@ def test_the_database_stops_cleanly_and_needs_no_recovery(site: Site, machine: D
     log = machine.ctl("logs", "postgres").stdout.rpartition("database system is shut down")[2]
     assert "database system was shut down at" in log
     assert "recovery" not in log
-    assert site.sql("select count(*) from kept") == "2"
+    assert site.sql("select count(*) from kept") == kept
