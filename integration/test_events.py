@@ -182,3 +182,38 @@ def _as_user(uid: int, gid: int, groups: list[int], path: str, allowed: int) -> 
         found = json.loads(answers.read() or b"{}")
     assert os.waitpid(child, 0)[1] == 0
     return dict(found)
+
+
+def test_a_reader_that_falls_behind_is_told_how_much_it_missed_and_goes_on(tmp_path: Path) -> None:
+    storm = {
+        "program": "/bin/true",
+        "restartPolicy": {"type": "Always", "backoff": "0s", "multiplier": 1, "resetAfter": "1ms"},
+    }
+    with desk(tmp_path, {"storm": storm}, logLevel="error") as machine, socket.socket(socket.AF_UNIX) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(PATIENCE)
+        slow.connect(machine.socket)
+        slow.sendall(b"GET /v1/events?follow=1&n=0 HTTP/1.1\r\nHost: o\r\n\r\n")
+        first = last = _latest(machine)
+        deadline = time.monotonic() + 20.0
+        while last - first < 4000:  # what the sockets hold, and what is kept
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            last = _latest(machine)
+        machine.ctl("stop", "storm")
+        heard = b""
+        while b'"stopped"' not in heard[-2000:]:
+            piece = slow.recv(65536)
+            assert piece
+            heard += piece
+        gaps = [json.loads(line) for line in heard.split(b"\n") if b'"gap"' in line]
+        changes = heard.count(b'"kind":"change"')
+        assert gaps
+        assert changes + sum(gap["missed"] for gap in gaps) >= 4000
+        assert changes < 4000
+
+
+def _latest(machine: Desk) -> int:
+    number = events(machine, "-n", "1")[0]["number"]
+    assert isinstance(number, int)
+    return number
