@@ -174,9 +174,11 @@ def _programs(config: structs.Bootstrap) -> list[tuple[Path, str]]:
     if handoff.boot_script is not None:
         found.append(((*here, "bootScript", "path"), handoff.boot_script.path))
     if isinstance(handoff, structs.Supervise):
-        found += [
-            ((*here, "processes", name, "program"), process.program) for name, process in handoff.processes.items()
-        ]
+        for name, process in handoff.processes.items():
+            entry = (*here, "processes", name)
+            found.append(((*entry, "program"), process.program))
+            for key, commands in (("preStart", process.pre_start), ("postStop", process.post_stop)):
+                found += [((*entry, key, index, "command"), each.command) for index, each in present(commands)]
     else:
         found.append(((*here, "program"), handoff.program))
     return found

@@ -101,10 +101,13 @@ class _Look:
     def processes(self, processes: dict[str, structs.Process], path: Path, environment: dict[str, str]) -> None:
         for name, process in processes.items():
             self.program(process.program, (*path, name, "program"), environment | process.environment_variables)
+            for key, commands in (("preStart", process.pre_start), ("postStop", process.post_stop)):
+                for index, each in present(commands):
+                    here = (*path, name, key, index, "command")
+                    self.program(each.command, here, environment | process.environment_variables)
             file = process.environment_file
             if file is not None and not self._is_made(file) and self._stat(file) is None:
                 self._missing(f"{quoted(file)} does not exist", (*path, name, "environmentFile"))
-
             if process.user is not None or process.group is not None or process.supplementary_groups:
                 self._accounts(process, (*path, name))
             if process.resources is not None and self._given is None:

@@ -301,7 +301,10 @@ def _named_programs(config: Bootstrap) -> Iterator[tuple[str, str, str]]:
     match handoff:
         case Supervise():
             for name, process in handoff.processes.items():
-                yield process.program, f'the process "{name}"', _path({**environment, **process.environment_variables})
+                path = _path({**environment, **process.environment_variables})
+                yield process.program, f'the process "{name}"', path
+                for command in (*process.pre_start, *process.post_stop):
+                    yield command.command, f'the process "{name}", before or after it', path
         case Shell() | Exec():
             yield handoff.program, "the hand-off", _path(environment)
 

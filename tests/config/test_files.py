@@ -126,3 +126,18 @@ def test_links_never_lead_out_of_the_root(tmp_path: Path) -> None:
     assert resolve(str(tmp_path), "/out/passwd") == f"{tmp_path}/etc/passwd"
     assert resolve(str(tmp_path), "/../../x") == f"{tmp_path}/x"
     assert resolve(str(tmp_path), "/loop") is None
+
+
+def test_programs_before_and_after_a_process_are_looked_for(tmp_path) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "app"
+    program.touch(mode=0o755)
+    text = """
+processes:
+  app: {program: /bin/app, preStart: {command: /bin/gone}, postStop: [{command: /bin/app}, {command: lost}]}
+"""
+    loaded = load(text.encode(), "f", "supervise", root=str(tmp_path))
+    assert [(finding.path, finding.message.partition(" below ")[0]) for finding in loaded.errors] == [
+        ("processes.app.preStart.command", '"/bin/gone" does not exist'),
+        ("processes.app.postStop[1].command", '"lost" is in no folder of PATH'),
+    ]
