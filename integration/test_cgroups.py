@@ -54,7 +54,7 @@ def shell(script, **more):
 
 
 STUBBORN = "trap '' TERM; while :; do sleep 1000 & wait; done"
-RUNAWAYS = "setsid sleep 1000 & setsid setsid sleep 1001 & exec sleep 1002"
+RUNAWAYS = "setsid sleep 1000 & setsid sleep 1001 & exec sleep 1002"
 
 
 def test_a_stop_means_the_whole_cgroup_and_the_folders_go_with_it(tmp_path):
@@ -93,6 +93,7 @@ def test_a_crash_takes_what_it_has_left_behind_along_and_the_next_life_begins_an
         assert not set(pids) & set(members(folder))
         status = ocelot.json("status")["processes"][0]
         assert (status["restarts"], status["lastExit"]["cause"]) == (1, "signal")
+    assert not os.path.exists(os.path.dirname(folder))
 
 
 def test_a_swarm_that_forks_all_the_time_is_killed_as_a_whole(tmp_path):
@@ -117,6 +118,7 @@ def test_another_user_lives_in_its_cgroup_too_and_its_probes_and_guests_join_it(
         assert f"/{name}/web.process" in str(ocelot.json("status")["processes"][0])
         guest = ocelot.ctl("exec", "web", "--", "cat", "/proc/self/cgroup")
         assert f"/{name}/web.process" in guest.stdout
+    assert not os.path.exists(os.path.dirname(folder))
 
 
 def test_another_image_of_ocelot_finds_the_cgroups_of_the_one_before(tmp_path):
