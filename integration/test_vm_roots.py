@@ -21,6 +21,16 @@ ls /etc/ocelot/initramfs /sysroot 2>&1 | head -n 2
 """
 
 
+SESSIONS = """\
+ocelotctl wait report --for running > /dev/null && echo "waited"
+echo 'echo "beside $OCELOT_TEST in $PWD"; exit 3' | ocelotctl shell -e OCELOT_TEST=report -w /tmp report
+echo "status $?"
+# Standard input is a terminal: ocelotctl makes another one for the command
+ocelotctl exec report -- sh -c 'test -t 0; echo "terminal $?"' < /dev/ptmx
+ocelotctl events report -n 1
+"""
+
+
 def config(root: str, *, extra: str = "") -> str:
     return f"""
 switchRoot:
@@ -34,9 +44,9 @@ postSwitch:
 """
 
 
-def tree(lab: Lab, *, mount_points: bool = True) -> Path:
+def tree(lab: Lab, *, mount_points: bool = True, more: str = "") -> Path:
     made = lab.busybox(mount_points=mount_points)
-    roots.script(made, "/report", REPORT)
+    roots.script(made, "/report", REPORT + more)
     return made
 
 
@@ -65,6 +75,14 @@ def test_virtiofs(lab: Lab) -> None:
 
 def test_9p(lab: Lab) -> None:
     assert " - 9p " in root_line(boot(lab, "type: 9p, tag: rootfs", NineP(tree(lab))))
+
+
+def test_sessions_and_events_where_there_is_no_python(lab: Lab) -> None:
+    ending = boot(lab, "type: 9p, tag: rootfs", NineP(tree(lab, more=SESSIONS)))
+    lines = ending.console.splitlines()
+    for expected in ("waited", "beside report in /tmp", "status 3", "terminal 0"):
+        assert any(line.endswith(expected) for line in lines), expected
+    assert any("report: running, started with pid" in line for line in lines)
 
 
 def test_ext4_without_fstype_is_left_with_a_clean_journal(lab: Lab) -> None:

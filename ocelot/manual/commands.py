@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from ocelot import __version__, cli, ctl
@@ -55,10 +56,9 @@ def ocelotctl() -> str:
     )
     _commands(page, top)
     page.section("Exit status")
-    for line in EXITS.splitlines()[1:]:
-        status, _, meaning = line.strip().partition("  ")
-        page.tagged(bold(status), f"{meaning[0].upper()}{meaning[1:]}.")
-    page.paragraphs("``exec``, ``shell`` and ``attach`` end with the status of the program; 128 + n after signal n.")
+    for status, meaning in re.findall(r"^  (\d)  (.+(?:\n    .+)*)", EXITS, re.MULTILINE):
+        page.tagged(bold(status), _sentence(meaning))
+    page.paragraphs(EXITS.splitlines()[-1])
     page.section("Environment")
     page.tagged(bold("OCELOT_SOCKET"), "The control socket, when --socket is not given.")
     page.tagged(bold("NO_COLOR"), "No colours, also on a terminal.")

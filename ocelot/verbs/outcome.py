@@ -13,12 +13,14 @@ INTERRUPTED = 130
 EXITS = f"""\
 exit status:
   {OK}  done
-  {FAILED}  it failed; for status with names: one of them is not up; for health: something has failed
+  {FAILED}  it failed; for status with names: one of them is not up; for wait: one of them cannot arrive there any
+     more; for health: something has failed
   {USAGE}  the command line was wrong
   {UNREACHABLE}  ocelot does not answer on the socket
   {NO_SUCH_PROCESS}  there is no such process
   {DENIED}  you may not do this
   {TIMED_OUT}  the time was up before it had taken effect
+exec, shell and attach end with the status of the program, 128+n after signal n.
 """
 
 _BY_KIND = {
