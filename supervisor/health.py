@@ -227,15 +227,15 @@ class Health:
             self._begin(child)
             self._begin_probes()
             self._serves = self._shown = True
+        self._child = child
+        self._name_heir()
         if self.notifications is not None:
             self.notifications.pinged = trio.current_time()
         return await _first(*self._alive(), *self._serving(), *self._wary(), trio.sleep_forever)
 
     def heard(self) -> None:
         """The process has said something."""
-        if self._child is not None and self.main_pid is not None:
-            with suppress(OSError):  # it has ended already
-                self._child.name_heir(self.main_pid)
+        self._name_heir()
         self._tell()
 
     def close(self) -> None:
@@ -276,6 +276,11 @@ class Health:
             watch.restore(line, kept.looking)
 
     # -- inside
+
+    def _name_heir(self) -> None:
+        if self._child is not None and self.main_pid is not None:
+            with suppress(OSError):  # it has ended already
+                self._child.name_heir(self.main_pid)
 
     def _begin(self, child: Child) -> None:
         self._leader = child.pid

@@ -324,8 +324,9 @@ class Supervisor:
             process.health.close()
             process.health = None
         if process.listening is not None and config.sockets != before.sockets:
-            process.listening.close()
-            process.listening = None
+            process.listening.renew(config.sockets)
+            if not config.sockets:
+                process.listening = None
         self._look_after(process)
 
     def _reschedule(self, process: Process) -> None:

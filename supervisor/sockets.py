@@ -50,34 +50,53 @@ class _Open:
                     os.unlink(self.address.path)
 
 
+_Key = tuple[object, ...]
+
+
+def _key(config: structs.Socket) -> _Key:
+    """What makes it this socket, and not another one on the same address."""
+    return (parse_address(config.listen).shown, config.mode, config.user, config.group)
+
+
 class Listening:
     """The sockets of one process, over all its lives. Opened before its first start and held until :meth:`close`."""
 
     def __init__(self, sockets: Sequence[structs.Socket]) -> None:
         self._sockets = tuple(sockets)
-        self._open: list[_Open] = []
+        self._open: dict[_Key, _Open] = {}
 
     def handles(self) -> Handed:
         """What each start gets; the descriptors stay ours. Raises OcelotError if a socket cannot be opened."""
-        if not self._open:
-            self.open()
+        self._open_all()
         environment = {
-            "LISTEN_FDS": str(len(self._open)),
+            "LISTEN_FDS": str(len(self._sockets)),
             "LISTEN_FDNAMES": ":".join(each.name for each in self._sockets),
         }
-        return Handed(environment, {FIRST + index: each.sock.fileno() for index, each in enumerate(self._open)})
+        fds = [self._open[_key(each)].sock.fileno() for each in self._sockets]
+        return Handed(environment, {FIRST + index: fd for index, fd in enumerate(fds)})
 
-    def open(self) -> None:
-        """Open all of them, or none. Raises OcelotError."""
-        opened: list[_Open] = []
+    def renew(self, sockets: Sequence[structs.Socket]) -> None:
+        """These from the next start on. What is listened on before and after stays open all the time."""
+        self._sockets = tuple(sockets)
+        wanted = {_key(each): each for each in sockets}
+        for key, opened in tuple(self._open.items()):
+            if key not in wanted:
+                self._open.pop(key).close()
+            elif opened.address.kind != "udp":
+                opened.sock.listen(wanted[key].backlog)
+
+    def _open_all(self) -> None:
+        """Open those that are not open yet: all, or none of them."""
+        opened: dict[_Key, _Open] = {}
         try:
             for config in self._sockets:
-                opened.append(_listen(config))
+                if _key(config) not in self._open:
+                    opened[_key(config)] = _listen(config)
         except BaseException:
-            for each in opened:
+            for each in opened.values():
                 each.close()
             raise
-        self._open = opened
+        self._open.update(opened)
 
     def snapshot(self) -> list[SocketSnapshot]:
         from supervisor.snapshots import SocketSnapshot
@@ -89,7 +108,8 @@ class Listening:
                 device=each.inode[0] if each.inode is not None else None,
                 inode=each.inode[1] if each.inode is not None else 0,
             )
-            for config, each in zip(self._sockets, self._open, strict=False)
+            for config in self._sockets
+            if (each := self._open.get(_key(config))) is not None
         ]
 
     def restore(self, kept: Sequence[SocketSnapshot]) -> None:
@@ -103,15 +123,15 @@ class Listening:
             for each in kept
         ]
         if [each.listen for each in kept] == [config.listen for config in self._sockets]:
-            self._open = taken
+            self._open = {_key(config): each for config, each in zip(self._sockets, taken, strict=True)}
             return
         for each in taken:
             each.close()
 
     def close(self) -> None:
         """The process will not be started again: close them and remove their files."""
-        opened, self._open = self._open, []
-        for each in opened:
+        opened, self._open = self._open, {}
+        for each in opened.values():
             each.close()
 
 

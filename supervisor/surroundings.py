@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ocelot.config import structs
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause
 from supervisor import restart
@@ -121,6 +122,9 @@ class Handing(Protocol):
 
 class Sockets(Handing, Protocol):
     """Listening sockets, held over all lives of a process; ``supervisor.sockets.Listening`` is one."""
+
+    def renew(self, sockets: Sequence[structs.Socket]) -> None:
+        """These from the next start on."""
 
     def snapshot(self) -> list[SocketSnapshot]: ...
     def restore(self, kept: Sequence[SocketSnapshot]) -> None: ...

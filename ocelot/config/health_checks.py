@@ -31,6 +31,7 @@ def check_health(process: structs.Process, path: Path, places: Places) -> None:
             _probe(key, probe, process, (*path, key), places)
     if process.notify is not None:
         _notify(process.notify, len(process.sockets), (*path, "notify"), places)
+    _no_restart(process, path, places)
     _sockets(process.sockets, (*path, "sockets"), places)
 
 
@@ -50,6 +51,18 @@ def check_listeners(processes: dict[str, structs.Process], path: Path, places: P
                 places.error(here, message, also=first)
             else:
                 seen[shown] = (name, here)
+
+
+def _no_restart(process: structs.Process, path: Path, places: Places) -> None:
+    """What condemns a process is mostly meant to have it started again, and that is not the default."""
+    if process.restart_policy.type is not structs.RestartType.NEVER or places.broken((*path, "restartPolicy")):
+        return
+    keys: list[Path] = [("livenessProbe",)] if process.liveness_probe is not None else []
+    if process.notify is not None and process.notify.kind == "systemd" and process.notify.watchdog:
+        keys.append(("notify", "watchdog"))
+    for key in keys:
+        message = "stops the process and does not start it again: restartPolicy is Never"
+        places.warn((*path, *key), message, "write `restartPolicy: {type: OnFailure}`, or Always")
 
 
 # -- probes ----------------------------------------------------------------------------------------
