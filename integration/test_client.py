@@ -53,6 +53,9 @@ async def test_the_whole_of_it(machine: Desk) -> None:
     assert (await client.version()).api == "/v1"
     assert "ocelot_process_up" in await client.metrics()
     assert (await client.boot()).spans
+    assert (await client.reload(dry_run=True)).entries == []
+    assert (await client.reexec()).processes == 2
+    assert (await client.status()).pid == machine.process.pid
     assert (await client.power(PowerVerb.POWEROFF)).verb == "poweroff"
     assert await anyio.to_thread.run_sync(machine.process.wait, PATIENCE) == 0
 

@@ -44,6 +44,8 @@ from ocelot.wire.protocol import (
     LogLine,
     PowerReply,
     ProcessStatus,
+    ReexecReply,
+    ReloadReply,
     SessionEnded,
     SessionStarted,
     StateChange,
@@ -102,6 +104,19 @@ class Client:
     async def signal(self, signal: str | int, *names: str) -> ActionReply:
         """Send ``signal`` (SIGHUP, HUP or 1) to processes that run."""
         return await self._act("signal", names, wait=False, timeout=0.0, signal=signal)
+
+    async def reload(self, file: str | None = None, *, dry_run: bool = False) -> ReloadReply:
+        """Read the configuration file anew (None: the one that ocelot was started with) and apply what is different.
+
+        A file with errors changes nothing: look at ``problems``. ``dry_run``: only tell what would be done.
+        """
+        body = msgspec.json.encode(protocol.ReloadRequest(file=file, dry_run=dry_run))
+        return await self._call(ReloadReply, "POST", f"{API}/reload", body, longer=WAIT)
+
+    async def reexec(self, runtime: str | None = None) -> ReexecReply:
+        """Replace ocelot by the one in the folder ``runtime`` (None: the same, read anew); it is the new one that answers."""
+        body = msgspec.json.encode(protocol.ReexecRequest(runtime=runtime))
+        return await self._call(ReexecReply, "POST", f"{API}/reexec", body, longer=WAIT)
 
     async def power(self, verb: PowerVerb) -> PowerReply:
         """End the machine; returns when it has begun to go down."""
