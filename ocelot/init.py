@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ocelot.pid1 import Ending
+    from ocelot.ending import Ending
 
 
 def init() -> NoReturn:

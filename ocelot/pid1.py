@@ -14,20 +14,18 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import trio
 
 from bootstrap import cmdline, console, host, shutdown
 from bootstrap.steps import RUNTIME, Machine
 from bootstrap.timeline import Timeline
-from ocelot import __version__, bundle, log
+from ocelot import __version__, bundle, configuration, ground, log
 from ocelot.config import structs
-from ocelot.config.loading import Kind, Loaded, load_file
+from ocelot.config.loading import Kind
+from ocelot.ending import Ending, only_one
 from ocelot.errors import BootError, ControlError, OcelotError, describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
@@ -45,34 +43,11 @@ if TYPE_CHECKING:
     from ocelot.wire.protocol import ReloadReply
     from supervisor.control import Door
 
-MARKER = "/etc/ocelot/initramfs"
-"""Written by the image builder: this root is an initramfs of ours. JSON, with the modules to load first."""
-
-DEFAULT_FILE = "/etc/ocelot/bootstrap.yaml"
-
-CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv")
-"""Files by which container engines mark a root file system as a container's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How it ended and what comes next. ``status`` is reported to the host; ``verb`` is for machines.
-
-    ``program`` set: the process is to become that program (the exec hand-off).
-    """
-
-    status: int
-    reason: str
-    process: str | None = None
-    verb: PowerVerb = PowerVerb.POWEROFF
-    phase: str = "running"
-    hint: str = ""
-    program: structs.Exec | None = None
-
 
 def import_boot() -> None:
     """Import what a boot needs and ``supervise`` does not (a sixth of its imports). Before the boot: the files may go away."""
-    from bootstrap import handoff, kernel_filesystems, modules, phases, rescue  # noqa: F401
+    from bootstrap import rescue  # noqa: F401
+    from ocelot import booting, failure  # noqa: F401
 
 
 def boot(
@@ -90,12 +65,12 @@ def boot(
     ``in_place``: in a PID namespace without the signs of a container, this root file system is meant nevertheless.
     """
     inherited = Inherited.capture()
-    own_proc = _find_proc()
+    own_proc = ground.find_proc()
     who = identity()
     if who is not Identity.MACHINE:
         if own_proc:
             syscalls.umount2("/proc")
-        _refuse_foreign_ground(who, in_place)
+        ground.refuse_foreign(who, in_place)
     if called_by_kernel and who is Identity.MACHINE:
         os.chdir("/")
     life = Life("bootstrap", file, inherited=inherited, who=who, trial=trial, born=born)
@@ -120,34 +95,6 @@ def _run(life: Life) -> Ending:
         except OcelotError as error:
             return trio.run(life.run_after, error)
     return ending
-
-
-def _find_proc() -> bool:
-    """Make sure that /proc is there, since it tells who we are; whether it had to be mounted."""
-    if os.getpid() != 1 or os.path.exists("/proc/self"):
-        return False
-    with suppress(FileExistsError):
-        os.mkdir("/proc", 0o555)
-    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    return True
-
-
-def _refuse_foreign_ground(who: Identity, in_place: bool) -> None:
-    """A boot changes mounts, files and kernel settings: only where it is clear that these are meant."""
-    rehearse = "rehearse with ocelot bootstrap try, or show what would be done with ocelot bootstrap plan"
-    if who is Identity.PROCESS:
-        raise OcelotError("cannot boot: this process is not PID 1", hint=rehearse)
-    marked = os.environ.get("container") or any(  # noqa: SIM112 (systemd.io/CONTAINER_INTERFACE)
-        os.path.exists(sign) for sign in CONTAINER_SIGNS
-    )
-    if not marked and not in_place:
-        raise OcelotError(
-            "cannot boot: this PID namespace does not look like a container, its files may be those of the host",
-            hint=f"{rehearse}; if this root file system is really meant, add --in-place",
-        )
-    from bootstrap import kernel_filesystems
-
-    kernel_filesystems.own_mounts()
 
 
 class Life:
@@ -179,7 +126,7 @@ class Life:
         self.stderr = Writer.nowhere()
         self.console: console.Console | None = None
         self.cmdline = cmdline.Cmdline()
-        self._carried = _Marker()
+        self.carried: dict[str, tuple[str, ...]] = {}  # by file system: modules of the initramfs that it needs
         self.machine = self._new_machine()
         self.requested = trio.Event()
         self._verb: PowerVerb | None = None
@@ -203,7 +150,7 @@ class Life:
             info=log.info,
             trial=self.trial,
             environment=self.inherited.child_environment(),
-            load_file_system=self._load_file_system,
+            load_file_system=self.load_file_system,
         )
 
     # -- the story ---------------------------------------------------------------------------------
@@ -224,8 +171,7 @@ class Life:
         """What is left of a life whose exec failed: the policy for failures, and the shutdown."""
 
         async def fail() -> Ending:
-            with _phase_of_errors("postSwitch.handoff"):
-                raise error
+            raise BootError(error.message, hint=error.hint, phase="postSwitch.handoff") from error
 
         return await self._with_tasks(fail)
 
@@ -265,106 +211,42 @@ class Life:
                     await trio.sleep_forever()  # the story ends now, with what the supervisor says
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _only(group) from None
+            raise only_one(group) from None
         if self.requested.is_set():
             status = result[0].status if result else 0
-            return Ending(status, self._why, verb=self._chosen_verb())
+            return Ending(status, self._why, verb=self.chosen_verb())
         return result[0]
 
     async def _boot(self) -> Ending:
-        from bootstrap import phases
+        from ocelot.booting import boot
 
-        timeline = self._begin_timeline()
-        await self._prepare_kernel(timeline)
-        self.cmdline = cmdline.read() if self.who is Identity.MACHINE else cmdline.Cmdline()
-        for warning in self.cmdline.warnings:
-            log.warn(warning)
-        # First of all: a broken file must still be told to the host, and the power button must end a machine that holds.
-        await self._carry_modules(timeline)
-        if self.who is Identity.MACHINE:
-            self.start_side("the power button", self.watch_power_button)
-        with timeline.span("configuration"):
-            config = self._load()
-        assert isinstance(config, structs.Bootstrap)
-        self.config = config
-        self.open_console(config.console)
-        log.configure(level=self.cmdline.log_level or config.log_level)
-        self._set_hostname()
-        plan = phases.plan(config, self.cmdline)
-        for phase in plan.phases:
-            await phases.run_phase(phase, self.machine, timeline)
-        return await self._hand_off(config.post_switch.handoff, timeline)
+        return await boot(self)
 
-    async def _prepare_kernel(self, timeline: Timeline) -> None:
-        """The kernel's file systems, and the first words on the console and in the kernel log."""
-        from bootstrap import kernel_filesystems, phases
+    async def _fail(self, error: Exception) -> Ending:
+        from ocelot.failure import fail
 
-        steps = kernel_filesystems.steps()
-        await phases.run_phase(
-            phases.PlannedPhase("kernel", (phases.Group("fileSystems", steps),)), self.machine, timeline
-        )
-        if self.who is Identity.MACHINE:
-            with suppress(OSError):
-                syscalls.reboot(syscalls.RB_DISABLE_CAD)  # Ctrl-Alt-Del becomes SIGINT for us
-        self.open_console("console")
-        log.info(f"ocelot {__version__} as {self.who.value}")
+        return await fail(self, error)
 
-    async def _carry_modules(self, timeline: Timeline) -> None:
-        """The modules that the image builder put in for ocelot's own needs."""
-        from bootstrap import modules, phases
-
-        self._carried = _read_marker()
-        steps = modules.plan_carried(self._carried.modules, self.cmdline.module_parameters())
-        group = phases.Group("modules", steps)
-        await phases.run_phase(phases.PlannedPhase("carried", (group,)), self.machine, timeline)
-
-    async def _load_file_system(self, fstype: str) -> None:
+    async def load_file_system(self, fstype: str) -> None:
         """Before a file system is first mounted: the modules for it, if the initramfs carries some."""
-        from bootstrap import modules
+        from ocelot.booting import load_file_system
 
-        paths = self._carried.file_systems.pop(fstype, ())
-        for step in modules.plan_carried(paths, self.cmdline.module_parameters()):
-            await step.apply(self.machine)
-
-    async def _hand_off(self, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
-        from bootstrap import handoff, phases
-
-        if wanted is None:
-            raise BootError(
-                "cannot hand off: the file has no postSwitch.handoff",
-                hint="add postSwitch.handoff with mode supervise, shell or exec",
-                phase="postSwitch.handoff",
-            )
-        script = phases.Group("bootScript", handoff.plan_handoff(wanted))
-        await phases.run_phase(phases.PlannedPhase("handoff", (script,)), self.machine, timeline)
-        match wanted:
-            case structs.Supervise():
-                return await self._supervise(wanted.processes, wanted.shutdown_timeout)
-            case structs.Shell():
-                self._finish_boot()
-                with _phase_of_errors("postSwitch.handoff"):
-                    status = await handoff.shell(wanted, self.machine, self._tty())
-                return Ending(status.shell_status, f"the shell {status}", verb=self._chosen_verb())
-            case structs.Exec():
-                with _phase_of_errors("postSwitch.handoff"):
-                    handoff.plan_exec(wanted, self.machine, self.inherited)
-                self._finish_boot()
-                return Ending(0, f"became {wanted.program}", program=wanted)
+        await load_file_system(self, fstype)
 
     async def _supervise_file(self) -> Ending:
-        self._begin_timeline()
+        self.begin_timeline()
         self.open_console("console")
-        config = self._load()
+        config = configuration.load(self.path, self.kind)
         assert isinstance(config, structs.SuperviseFile)
         self.config = config
         log.configure(level=config.log_level)
         if self.who is Identity.CONTAINER:
-            self._set_hostname()
-        return await self._supervise(config.processes, config.shutdown_timeout)
+            self.set_hostname()
+        return await self.supervise(config.processes, config.shutdown_timeout)
 
-    async def _supervise(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Ending:
+    async def supervise(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Ending:
         self.supervisor = self.new_supervisor(processes, timeout)
-        return await self._run_supervisor(self._finish_boot)
+        return await self._run_supervisor(self.finish_boot)
 
     def new_supervisor(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Supervisor:
         return Supervisor(
@@ -375,7 +257,7 @@ class Life:
             stdout=self.stdout,
             stderr=self.stderr,
             shutdown_timeout=timeout,
-            terminal=self._tty() if self.who is Identity.MACHINE else None,
+            terminal=self.tty() if self.who is Identity.MACHINE else None,
         )
 
     async def _run_supervisor(self, begun: Callable[[], None]) -> Ending:
@@ -392,58 +274,34 @@ class Life:
             nursery.start_soon(finish)
             end = await self.supervisor.run()
             nursery.cancel_scope.cancel()
-        return Ending(end.status, end.reason, process=end.process, verb=self._chosen_verb())
+        return Ending(end.status, end.reason, process=end.process, verb=self.chosen_verb())
 
     # -- the end -----------------------------------------------------------------------------------
-
-    async def _fail(self, error: Exception) -> Ending:
-        """Say what went wrong, where, and what to do; then do what ``onFatal`` says."""
-        self.phase = "failed"
-        where = error.phase if isinstance(error, BootError) else ""
-        message = error.message if isinstance(error, OcelotError) else describe(error)
-        hint = error.hint if isinstance(error, OcelotError) else ""
-        told = f"{where}: {message}" if where else message
-        log.error(told)
-        if hint:
-            log.error(f"hint: {hint}")
-        if not isinstance(error, OcelotError | OSError):
-            _log_traceback(error)
-        ending = Ending(1, told, verb=self._chosen_verb(), phase=where or self.kind, hint=hint)
-        if self.who is not Identity.MACHINE:
-            return ending
-        policy = self.config.on_fatal
-        if self.cmdline.on_fatal is not None:
-            policy = structs.OnFatal(action=self.cmdline.on_fatal, shell=policy.shell, timeout=policy.timeout)
-        if self.supervisor is not None:
-            await self.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
-        await self._report(ending)
-        from bootstrap import rescue
-
-        verb = await rescue.run(policy, self.machine, self._tty(), self.requested)
-        return replace(ending, verb=verb or self._chosen_verb())
 
     async def _go_down(self, ending: Ending) -> Ending:
         """After the processes: everything else, the file systems, and the last words to the host."""
         self.phase = "shutdown"
         log.info(f"going down: {ending.reason}")
         if self.who is Identity.MACHINE:
-            await self._report(ending)
+            await self.report(ending)
             await shutdown.go_down(self.config.shutdown.timeout)
         elif self.who is Identity.CONTAINER:
             await shutdown.end_others(self.config.shutdown.timeout)
         if self.who is Identity.MACHINE:
             if ending.verb is PowerVerb.REBOOT and self._verb is not PowerVerb.REBOOT and not shutdown.can_power_off():
-                log.info("this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says")
-            log.info(host.console_line(self._exit_report(ending)))
+                log.info(
+                    "this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says"
+                )
+            log.info(host.console_line(self.exit_report(ending)))
         self.stdout.flush(1.0)
         self.stderr.flush(1.0)
         return ending
 
-    async def _report(self, ending: Ending) -> None:
-        report = self._exit_report(ending)
+    async def report(self, ending: Ending) -> None:
+        report = self.exit_report(ending)
         await host.send(report, self.config.host.exit_port)
 
-    def _exit_report(self, ending: Ending) -> ExitReport:
+    def exit_report(self, ending: Ending) -> ExitReport:
         return ExitReport(
             status=ending.status,
             reason=ending.reason,
@@ -454,7 +312,7 @@ class Life:
             uptime=round(time.monotonic() - self.born, 3),
         )
 
-    def _chosen_verb(self) -> PowerVerb:
+    def chosen_verb(self) -> PowerVerb:
         action = self.config.shutdown.action
         if action == "auto" and self._verb in (None, PowerVerb.POWEROFF):
             return shutdown.automatic_verb()
@@ -537,16 +395,16 @@ class Life:
 
     # -- pieces ------------------------------------------------------------------------------------
 
-    def _begin_timeline(self) -> Timeline:
+    def begin_timeline(self) -> Timeline:
         age = time.monotonic() - self.born
         timeline = Timeline(age=age, before=self.born if self.who is Identity.MACHINE else None)
         timeline.add("imports", start=0.0, end=age)
         self.boot_timeline = timeline
         return timeline
 
-    def _finish_boot(self) -> None:
+    def finish_boot(self) -> None:
         self.phase = "running"
-        bundle.leave(remove=self.who is Identity.MACHINE and _lies_in_memory(RUNTIME))
+        bundle.leave(remove=self.who is Identity.MACHINE and ground.lies_in_memory(RUNTIME))
         if self.boot_timeline is not None:
             for span in self.boot_timeline.wire.spans:
                 if span.end is None:
@@ -556,22 +414,7 @@ class Life:
     @property
     def path(self) -> str:
         """The configuration file."""
-        return self.file or self.cmdline.config or DEFAULT_FILE
-
-    def _load(self) -> structs.Bootstrap | structs.SuperviseFile:
-        path = self.path
-        loaded = load_file(path, self.kind, booting=True)
-        for finding in loaded.warnings:
-            log.warn(finding.located(path))
-        for finding in loaded.errors:
-            log.error(finding.located(path))
-        if loaded.config is None:
-            raise BootError(
-                f'cannot use "{path}": {_count(loaded)}',
-                hint=f"check it with ocelot {self.kind} validate",
-                phase="configuration",
-            )
-        return loaded.config
+        return self.file or self.cmdline.config or configuration.DEFAULT_FILE
 
     def open_console(self, name: str) -> None:
         """In a machine our descriptors become the console, elsewhere they stay; messages go there and to the kernel log."""
@@ -590,10 +433,10 @@ class Life:
         if opened.problem:
             log.warn(opened.problem)
 
-    def _tty(self) -> str | None:
+    def tty(self) -> str | None:
         return self.console.tty if self.console is not None else None
 
-    def _set_hostname(self) -> None:
+    def set_hostname(self) -> None:
         if self.config.hostname is None:
             return
         try:
@@ -610,7 +453,9 @@ class Life:
             except Exception as error:  # noqa: BLE001 (a side task must not end PID 1)
                 log.error(f"{name}: {describe(error)}; going on without it")
                 if not isinstance(error, OcelotError | OSError):
-                    _log_traceback(error)
+                    from ocelot.failure import log_traceback
+
+                    log_traceback(error)
 
         self._nursery.start_soon(guarded, name=name)
 
@@ -651,56 +496,3 @@ class Life:
         from bootstrap.power_button import watch
 
         await watch(lambda: self._request(PowerVerb.POWEROFF, "the power button was pressed"))
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception in a group of one, else the group."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner
-
-
-class _Marker(msgspec.Struct, rename="camel"):
-    """What the image builder tells us: modules to load first, and for a file system's type the modules it needs."""
-
-    modules: tuple[str, ...] = ()
-    file_systems: dict[str, tuple[str, ...]] = {}
-
-
-def _read_marker() -> _Marker:
-    try:
-        with open(MARKER, "rb") as file:
-            return msgspec.json.decode(file.read(), type=_Marker)
-    except OSError:
-        return _Marker()
-
-
-@contextmanager
-def _phase_of_errors(phase: str) -> Iterator[None]:
-    """Errors that do not know where in the boot they happened are told."""
-    try:
-        yield
-    except BootError:
-        raise
-    except OcelotError as error:
-        raise BootError(error.message, hint=error.hint, phase=phase) from error
-
-
-def _lies_in_memory(path: str) -> bool:
-    try:
-        return syscalls.fs_type(path) in (syscalls.RAMFS_MAGIC, syscalls.TMPFS_MAGIC)
-    except OSError:
-        return False
-
-
-def _count(loaded: Loaded) -> str:
-    number = len(loaded.errors)
-    return "1 problem" if number == 1 else f"{number} problems"
-
-
-def _log_traceback(error: BaseException) -> None:
-    import traceback
-
-    for entry in traceback.format_exception(error):
-        log.error(entry.rstrip())

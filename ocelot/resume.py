@@ -22,10 +22,11 @@ from bootstrap.timeline import Timeline
 from ocelot import __version__, log
 from ocelot.config import structs
 from ocelot.config.loading import Kind
+from ocelot.ending import Ending
 from ocelot.errors import OcelotError
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import TOOLS, Inherited, keep_descriptors
-from ocelot.pid1 import Ending, Life
+from ocelot.pid1 import Life
 from ocelot.statefile import read
 from ocelot.wire.protocol import ReexecReply
 from supervisor import snapshots

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 START = (
     "ocelot.pid1",
-    *("bootstrap.handoff", "bootstrap.kernel_filesystems", "bootstrap.modules", "bootstrap.phases", "bootstrap.rescue"),
+    "ocelot.booting",
+    "ocelot.failure",
     "bootstrap.power_button",
     "supervisor.control",
     "yaml._yaml",
