@@ -217,12 +217,24 @@ class Dependencies:
                     pending += new
         return [name for name in self.order if name in found]
 
-    def changed(self, base: str, *, again: bool) -> None:
-        """The state of ``base`` has changed: tell those that wait for it, and if it starts ``again``, those that follow."""
+    def changed(self, base: str, *, begins: bool, again: bool) -> None:
+        """The state of ``base`` has changed: tell those that wait for it.
+
+        ``begins``: it is started or waits to be, so what failed because of it is wanted up again. ``again``: it is started, and
+        not for the first time, so those that follow are restarted.
+        """
         for name in self._dependants.get(base, ()):
             follows = again and any(link.restart and link.name == base for link in self._links[name])
             for process in self._find(name):
                 if follows and process.goal is Goal.UP and process.state in (State.STARTING, State.RUNNING):
                     process.restart(Cause.DEPENDENCY)
+                elif begins and process.goal is Goal.UP and _fell_with(process, base):
+                    process.start()
                 else:
                     process.look_again()
+
+
+def _fell_with(process: Process, base: str) -> bool:
+    """Whether it has failed because ``base`` had."""
+    blame = process.gate.blame if isinstance(process.gate, Gate) and process.state is State.FATAL else None
+    return blame is not None and base_of(blame.path[1]) == base

@@ -446,7 +446,9 @@ class Supervisor:
             schedule.changed(change)
         if self._roster.dependencies is not None:
             again = change.event is Event.START and self._processes[change.name].history.last_end is not None
-            self._roster.dependencies.changed(base_of(change.name), again=again and not self._stopping)
+            begins = change.event in (Event.START, Event.HOLD)
+            base = base_of(change.name)
+            self._roster.dependencies.changed(base, begins=begins, again=again and not self._stopping)
 
     def _tell(self) -> None:
         """Wake those who wait for a change."""

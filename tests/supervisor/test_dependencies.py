@@ -64,6 +64,28 @@ def test_a_failure_for_good_is_said_along_the_whole_chain():
     assert (it.ending.status, it.ending.process) == (7, "disk")
 
 
+def test_what_fell_with_another_rises_with_it():
+    async def story(it):
+        it.exits("disk", 7)
+        await trio.sleep(1)
+        assert it.states() == {
+            "web": State.FATAL,
+            "db": State.FATAL,
+            "no": State.FATAL,
+            "disk": State.EXITED,
+            "x": State.RUNNING,
+        }
+        await it.supervisor.stop(["no"])
+        await it.supervisor.start(["disk"])
+        await trio.sleep(1)
+        assert it.states()["web"] == State.WAITING
+        it.exits("disk", 0)
+        await trio.sleep(1)
+        assert (it.states()["db"], it.states()["web"], it.states()["no"]) == (State.RUNNING, State.RUNNING, State.FATAL)
+
+    scenario(story, web=on("db"), db=on("disk"), no=on("disk"), disk={"type": "oneshot"}, x={})
+
+
 def test_one_that_is_tried_again_is_waited_for():
     async def story(it):
         for _ in range(3):
