@@ -72,7 +72,8 @@ class IoMax(Base, frozen=True, kw_only=True):
 class Resources(Base, frozen=True, kw_only=True):
     """What all processes of the entry may use together (cgroup v2); None: no limit.
 
-    ``cpu_max``: how many processors' worth of time, 1.5 or 150%.
+    ``cpu_max``: how many processors' worth of time, 1.5 or 150%. With ``resources``, even with ``{}``, the process has a cgroup of its
+    own, which is stopped and killed as a whole. Where the machine cannot enforce a limit, the process does not start.
     """
 
     memory_max: Size | None = None

@@ -94,6 +94,18 @@ class Log(Base, frozen=True, kw_only=True):
 
 
 class Process(Base, frozen=True, kw_only=True):
+    """A supervised process.
+
+    ``user``: by name or number; it comes with its groups and with HOME, USER, LOGNAME and SHELL. ``group`` takes the place of its own
+    group, and is needed for a number that /etc/passwd does not know; ``supplementary_groups`` are added. Without a user the
+    groups are exactly those named. ``nice`` and ``oom_score_adjust`` are absolute, not added to ocelot's.
+
+    ``stdin`` tty: the console becomes its controlling terminal, its input, and each output whose destination is ``inherit``, which then
+    has no log. Only one process can have it. When ocelot is not the init of a machine, that is the terminal it was started on.
+
+    What the machine refuses (an unknown user, a limit, a capability) is a failed start that names the step.
+    """
+
     program: Text
     arguments: tuple[Text, ...] = ()
     working_directory: Text | None = None
