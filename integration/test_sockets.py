@@ -17,6 +17,8 @@ import pytest
 from integration.desk import PATIENCE, desk
 from integration.test_metrics import free_port
 from integration.test_probes import processes, until
+from ocelot.config import structs
+from supervisor.sockets import Listening
 
 SERVER = """
 import os, socket, sys
@@ -186,3 +188,31 @@ def test_what_is_in_the_way_is_said_and_tried_again(tmp_path: Path) -> None:
             found = until(machine, lambda all_: all_["port"]["state"] == "running")
             assert found["port"]["restartsByCause"].keys() == {"spawn-failed"}
         assert path.exists()
+
+
+def test_another_configuration_keeps_the_sockets_that_it_still_has(tmp_path: Path) -> None:
+    """The same socket all the time, by its inode; what is left out is closed, what is new is opened."""
+    path, other = str(tmp_path / "a.sock"), str(tmp_path / "b.sock")
+    port = free_port()
+    kept = structs.Socket(name="kept", listen=f"tcp://127.0.0.1:{port}")
+    listening = Listening([kept, structs.Socket(name="old", listen=path)])
+    try:
+        before = os.fstat(listening.handles().descriptors[3]).st_ino
+        assert os.path.exists(path)
+        listening.renew(
+            [structs.Socket(name="new", listen=other, mode=0o600), structs.Socket(name="web", listen=kept.listen)]
+        )
+        assert not os.path.exists(path)
+        assert not os.path.exists(other)  # that is for the next start
+        handed = listening.handles()
+        assert handed.environment["LISTEN_FDNAMES"] == "new:web"
+        assert os.fstat(handed.descriptors[4]).st_ino == before
+        assert stat.S_IMODE(os.stat(other).st_mode) == 0o600
+        listening.renew([structs.Socket(name="new", listen=other, mode=0o640)])
+        listening.handles()
+        assert stat.S_IMODE(os.stat(other).st_mode) == 0o640
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+    finally:
+        listening.close()
+    assert not os.path.exists(other)

@@ -105,6 +105,7 @@ class _Look:
                 for index, each in present(commands):
                     here = (*path, name, key, index, "command")
                     self.program(each.command, here, environment | process.environment_variables)
+            self._probes(process, (*path, name), environment | process.environment_variables)
             file = process.environment_file
             if file is not None and not self._is_made(file) and self._stat(file) is None:
                 self._missing(f"{quoted(file)} does not exist", (*path, name, "environmentFile"))
@@ -114,6 +115,19 @@ class _Look:
                 from ocelot.config.privilege_checks import check_machine
 
                 check_machine(process.resources, (*path, name, "resources"), self._places)
+
+    def _probes(self, process: structs.Process, path: Path, environment: dict[str, str]) -> None:
+        probes = (process.readiness_probe, process.liveness_probe, process.startup_probe)
+        for key, probe in zip(("readinessProbe", "livenessProbe", "startupProbe"), probes, strict=True):
+            here = (*path, key, "handler")
+            if probe is not None and isinstance(probe.handler, structs.ExecCommand):
+                for index, word in present(probe.handler.command[:1]):
+                    self.program(word, (*here, "command", index), environment)
+            elif probe is not None and isinstance(probe.handler, structs.Grpc) and not _has_h2():
+                message = "needs the package h2, which is not installed here"
+                self._places.warn(
+                    (*here, "type"), message, "install ocelot-init[grpc]; for an image, before it is built"
+                )
 
     def _accounts(self, process: structs.Process, path: Path) -> None:
         from ocelot.linux import accounts
@@ -212,3 +226,9 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _has_h2() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("h2") is not None

@@ -141,3 +141,18 @@ processes:
         ("processes.app.preStart.command", '"/bin/gone" does not exist'),
         ("processes.app.postStop[1].command", '"lost" is in no folder of PATH'),
     ]
+
+
+def test_programs_of_probes_are_looked_for() -> None:
+    text = """\
+version: "1.0"
+processes:
+  web:
+    program: /bin/sh
+    readinessProbe: {handler: {type: exec, command: [/no/such/check, -q]}}
+"""
+    loaded = load(text.encode(), "f", "supervise", files=True)
+    assert [warning.located("f") for warning in loaded.warnings] == [
+        'f:5:54: processes.web.readinessProbe.handler.command[0]: "/no/such/check" does not exist on this machine'
+        " (--root DIR looks below another folder)"
+    ]
