@@ -169,6 +169,20 @@ def test_what_depends_on_others_is_stopped_before_and_started_after_them(tmp_pat
         assert order.read_text().split() == ["-web", "-db", "+db", "+web"]
 
 
+def test_what_an_operator_stopped_stays_stopped_unless_its_policy_is_always(tmp_path: Path) -> None:
+    policies = ("Always", "UnlessStopped", "Never")
+    with desk(tmp_path, {each: {**SLEEPER, "restartPolicy": {"type": each}} for each in policies}) as running:
+        running.ctl("stop", "--all")
+        file = File(tmp_path)
+        for each in file.processes.values():
+            each["environment"] = {"CHANGED": "1"}
+        file.write()
+        assert running.json("reload")["restarted"] == ["Always"]
+        until(lambda: pids(running)["Always"] is not None)
+        found = pids(running)
+        assert (found["UnlessStopped"], found["Never"]) == (None, None)
+
+
 def test_replicas_come_and_go(tmp_path: Path) -> None:
     with desk(tmp_path, {"web": {**SLEEPER, "replicas": 2}}) as running:
         before = pids(running)

@@ -117,13 +117,18 @@ def _hold(life: Life, config: structs.Sections) -> None:
 
 
 def _to_restart(supervisor: Supervisor, entries: Sequence[EntryChange]) -> list[str]:
-    """The processes that must be started again: those that are wanted up and run, or have failed for good."""
+    """The processes that must be started again: those that are wanted up and run, or have failed for good.
+
+    One that an operator has stopped stays so, unless its policy is Always; that is what UnlessStopped is for.
+    """
     changed = {each.name for each in entries if each.change == "changed" and each.effect == "restart"}
     found = []
     for name in supervisor.names:
         status = supervisor.status(name)
-        again = status.state in _RUNS or status.state == State.FATAL.value
-        if base_of(name) in changed and again and status.goal == Goal.UP.value:
+        base = base_of(name)
+        stopped = status.goal != Goal.UP.value
+        again = stopped or status.state in _RUNS or status.state == State.FATAL.value
+        if base in changed and again and not (stopped and supervisor.stays_down(base)):
             found.append(name)
     return found
 
