@@ -468,3 +468,19 @@ def test_a_program_of_somebody_else_holds_it_up_and_it_is_said_which(tmp_path: P
             session.terminate()
             session.wait(20)
         until(lambda: running.ctl("reexec").returncode == 0)
+
+
+@pytest.mark.parametrize("delay", [0.5, 0.8, 1.1, 1.4])
+def test_a_signal_that_comes_meanwhile_is_heeded(tmp_path: Path, delay: float) -> None:
+    with desk(tmp_path, {"web": SLEEPER}) as running:
+        asked = subprocess.Popen(
+            [sys.executable, "-m", "ocelot.ctl", "reexec"],
+            env=running.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay)  # somewhere between the request and the first moments of the new image
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(30) == 0
+        asked.wait(30)
+        assert "stopped (shutdown): was killed by SIGTERM" in running.log.read_text()

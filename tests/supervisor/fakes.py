@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
+from supervisor.snapshots import ChildSnapshot
 from supervisor.surroundings import Surroundings
 
 
@@ -30,6 +31,9 @@ class FakeChild:
                 self.die(ExitStatus(signal=number))
 
     signal_group = signal
+
+    def snapshot(self):
+        return ChildSnapshot(pid=self.pid, kill_group=self.kill_group, status=self.status)
 
     async def wait(self):
         await self.dead.wait()
