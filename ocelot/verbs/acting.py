@@ -155,8 +155,9 @@ def _reexec(options: Namespace) -> int:
 _EPILOGS = {
     "reload": """\
 Without NAME the configuration file is read anew. One with errors changes nothing. Processes whose entry is different
-are started again only if that is needed; one that was stopped stays stopped. What ocelot itself was started with (its sockets,
-the boot) is told, and takes a new start. With NAME nothing is read: the processes get the signal of their reloadSignal.
+are started again only if that is needed; one that was stopped stays stopped, unless its restartPolicy is Always. What
+ocelot itself was started with (its sockets, the boot) is told, and takes a new start. With NAME nothing is read: the
+processes get the signal of their reloadSignal.
 """,
     "start": """\
 What a process requires (dependsOn) and does not have is started first; until its conditions hold the process waits.
