@@ -44,6 +44,10 @@ class Said(Protocol):
     ready: trio.Event
     extended_to: float
 
+    @property
+    def word(self) -> str:
+        """What the process is to send."""
+
     def handles(self) -> Handles: ...
     def begin(self, leader: int) -> None: ...
     def close(self) -> None: ...
@@ -186,6 +190,19 @@ class Health:
     def extended_to(self) -> float:
         """Until when the process asked to be left in peace with EXTEND_TIMEOUT_USEC=; trio's clock, 0 if it never did."""
         return self.notifications.extended_to if self.notifications is not None else 0.0
+
+    def waits_for(self) -> str:
+        """What it still has to do to be ready, in words, with what was found last."""
+        startup, readiness = self.probes.get("startup"), self.probes.get("readiness")
+        probe = readiness
+        if startup is not None and not startup.passed:
+            probe = startup
+        elif self.said is not None and not self.said.ready.is_set():
+            return f"waits for {self.said.word}"
+        if probe is None or probe.passed:
+            return ""
+        last = f": {probe.last.output}" if probe.last is not None and not probe.last.ok else ""
+        return f"waits for its {probe.role} probe{last}"
 
     def status(self) -> HealthStatus:
         notify = self.notifications

@@ -112,6 +112,10 @@ class Notifications:
         self.events = trio.lowlevel.ParkingLot()
         self._told.clear()
 
+    @property
+    def word(self) -> str:
+        return "READY=1"
+
     # -- what a life begins and goes on with
 
     def handles(self) -> Handed:

@@ -37,10 +37,17 @@ def status_of(process: Process) -> ProcessStatus:
         restarts_by_cause=dict(history.restarts),
         next_start_in=next_start_in,
         last_exit=history.last_exit,
-        reason=process.reason,
+        reason=_reason(process),
         program=process.config.program,
         group=base_of(process.name) if process.config.replicas is not None else None,
         schedule=process.schedule.status() if process.schedule is not None else None,
         depends_on=process.gate.statuses() if process.gate is not None else [],
         health=process.health.status() if process.health is not None else None,
     )
+
+
+def _reason(process: Process) -> str:
+    """Why it is in this state; while it becomes ready, what is missing."""
+    if process.state is not State.STARTING or process.health is None:
+        return process.reason
+    return "; ".join(each for each in (process.reason, process.health.waits_for()) if each)

@@ -26,6 +26,10 @@ class Newline:
         self._relay = relay
         self._reader = -1
 
+    @property
+    def word(self) -> str:
+        return f"a newline on descriptor {self.number}"
+
     def handles(self) -> Handed:
         """A new pipe. Raises OSError."""
         self.close()

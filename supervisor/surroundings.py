@@ -141,6 +141,9 @@ class Health(Protocol):
     def extended_to(self) -> float:
         """Until when, on trio's clock, the process asked not to be killed; 0 if it never did."""
 
+    def waits_for(self) -> str:
+        """What it still has to do to be ready, in words."""
+
     def handles(self) -> Handles:
         """For the next start."""
 

@@ -213,6 +213,29 @@ def test_escapes_do_not_reach_the_terminal():
     run(test)
 
 
+def test_it_says_what_it_waits_for():
+    async def test():
+        startup, readiness = probe("startup", "-+"), probe("readiness", "-+")
+        config = structs.Process(program="p", notify=structs.Notify(type="systemd"))
+        health = Health("p", config, {"startup": startup, "readiness": readiness}, [], lambda: None)
+        health.said = FakeSaid(15)
+        said = {}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(health.until_ready, SimpleNamespace(pid=7))
+            for second in (-1, 5, 12, 20, 40):
+                await trio.sleep_until(second)
+                said[second] = health.waits_for()
+        assert said == {
+            -1: "waits for its startup probe",
+            5: "waits for its startup probe: no answer",
+            12: "waits for a word",
+            20: "waits for its readiness probe: no answer",
+            40: "",
+        }
+
+    run(test)
+
+
 class FakeSaid:
     """Says that it is ready after ``delay`` seconds; asks for time until ``extended_to``."""
 
@@ -221,6 +244,8 @@ class FakeSaid:
         self.delay = delay
         self.extended_to = extended_to
         self.leader = None
+
+    word = "a word"
 
     def handles(self):
         return None

@@ -28,6 +28,9 @@ class FakeHealth:
         self.closed = self.cancelled = 0
         self.watching = 0
 
+    def waits_for(self):
+        return "waits for a sign"
+
     def handles(self):
         return self
 
@@ -233,5 +236,18 @@ def test_a_process_that_is_stopped_may_ask_for_more_time(asked, limit, took):
             bench.process.health.extended_to = began + asked if asked else 0.0
             await bench.process.down()
             assert trio.current_time() - began == took
+
+    run(test)
+
+
+def test_while_it_starts_its_status_says_what_it_waits_for():
+    async def test():
+        bench = bench_with(FakeHealth(delay=5))
+        async with living(bench.process):
+            bench.process.start()
+            await trio.sleep(1)
+            assert bench.process.status().reason == "started with pid 100; waits for a sign"
+            await trio.sleep(5)
+            assert bench.process.status().reason == "ready with pid 100"
 
     run(test)
