@@ -164,6 +164,30 @@ def test_it_runs_as_the_user_of_the_process(machine: Desk) -> None:
     assert (done.returncode, done.stdout) == (0, "nobody\n")
 
 
+@pytest.mark.root
+def test_the_terminal_belongs_to_the_user_of_the_process(machine: Desk) -> None:
+    script = 'test -O "$(tty)" && echo hello > "$(tty)" && id -un'
+    terminal = Terminal([*CTL, "exec", "nobody", "--", "sh", "-c", script], machine.environment)
+    assert terminal.end() == 0
+    assert terminal.heard.split() == [b"hello", b"nobody"]
+
+
+def test_sessions_go_down_with_ocelot(tmp_path: Path) -> None:
+    with desk(tmp_path, {"web": SLEEPER}) as machine:
+        script = "trap '' HUP TERM INT; echo $$; while :; do sleep 1; done"
+        command = [*CTL, "exec", "web", "--", "sh", "-c", script]
+        with subprocess.Popen(command, env=machine.environment, stdout=-1, stderr=-1, text=True) as client:
+            assert client.stdout is not None
+            pid = int(client.stdout.readline())
+            machine.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert machine.process.wait(PATIENCE) == 0
+            assert time.monotonic() - began < 1.5
+            assert gone(pid)
+            _, complaint = client.communicate(timeout=PATIENCE)
+            assert (client.returncode, "the connection ended" in complaint) == (3, True)
+
+
 def test_it_leaves_no_descriptor_behind(machine: Desk) -> None:
     folder = f"/proc/{machine.process.pid}/fd"
     machine.ctl("exec", "web", "--", "true")

@@ -5,7 +5,7 @@ to be one, itself. So not one byte of a session goes through PID 1, which only s
 A relay over the control socket was rejected: it would work from afar, but a mere ``cat`` of a large file would keep PID 1 busy.
 
 A session lasts as long as its client: when that goes, the whole session gets SIGHUP, and two seconds later SIGKILL. When the
-command ends by itself, what it left in the background stays, as after ssh.
+command ends by itself, what it left in the background stays, as after ssh. When ocelot goes down, so do all sessions.
 
 Imported when the first session begins.
 """
@@ -83,14 +83,18 @@ async def attend(
     finally:
         streams.close()
     child.kill_group = False
+    going_down = True
     try:
         await _tell(stream, SessionStarted(pid=child.pid))
         end = await _accompany(stream, child)
-        if end is not None:
-            await _tell(stream, _ended(end))
+        going_down = False
     finally:
-        if child.status is None:
-            await _end(child)
+        if going_down:
+            _kill(child)  # ocelot ends, and its reaper too: there is nothing to wait for
+    if end is not None:
+        await _tell(stream, _ended(end))
+    else:
+        await _end(child)
 
 
 async def receive_streams(sock: trio.socket.SocketType) -> Streams:
@@ -123,6 +127,9 @@ async def _start(supervisor: Supervised, name: str | None, request: SessionReque
         cgroup = launch.joined(name, config)
         spec = launch.specification(config, environment, streams, around.inherited, argv=("sh",), cgroup=cgroup)
     environment = {**spec.environment, **request.environment}
+    if request.terminal and spec.privileges is not None and spec.privileges.credentials is not None:
+        with suppress(OSError):  # as grantpt(3) would: programs open their terminal by its name
+            os.fchown(streams.stdin, spec.privileges.credentials.uid, -1)
     spec = replace(
         spec,
         argv=tuple(request.argv) or (environment.get("SHELL") or "/bin/sh",),
@@ -171,13 +178,19 @@ async def _heed(stream: trio.SocketStream, child: Child) -> None:
 
 
 async def _end(child: Child) -> None:
-    """SIGHUP, as from a terminal that is gone, then SIGKILL, to all of the session."""
-    with trio.CancelScope(shield=True):
-        signal_session(child.pid, signal.SIGHUP)
-        signal_session(child.pid, signal.SIGCONT)
+    """The client has gone: SIGHUP, as from a terminal that is gone, then SIGKILL, to all of the session."""
+    signal_session(child.pid, signal.SIGHUP)
+    signal_session(child.pid, signal.SIGCONT)
+    try:
         with trio.move_on_after(GRACE):
             await child.wait()
-        signal_session(child.pid, signal.SIGKILL)
+    finally:
+        _kill(child)
+
+
+def _kill(child: Child) -> None:
+    """SIGKILL to all of the session; nothing happens to a number that is not that of a session any more."""
+    signal_session(child.pid, signal.SIGKILL)
 
 
 def signal_session(session: int, number: int) -> None:
