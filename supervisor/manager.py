@@ -173,6 +173,8 @@ class Supervisor:
             raise NotNow("everything is being stopped")
         if self._asking:
             raise NotNow("processes are being stopped one after the other")
+        if going := next((name for name in self._processes if not self._roster.wants(name)), None):
+            raise NotNow(f"{going} is being taken away")
         return SupervisorSnapshot(
             configs=dict(self._roster.configs),
             journal=self.journal.snapshot(),

@@ -151,15 +151,16 @@ class Calendar:
 
 def _zone(name: str | None) -> tzinfo:
     """``name``, or what the machine is set to; UTC when it is set to nothing."""
+    from datetime import UTC
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+    if name == "UTC":
+        return UTC  # known without tzdata
     if name is None:
         try:
             with open("/etc/localtime", "rb") as file:
                 return ZoneInfo.from_file(file)
         except (OSError, ValueError):
-            from datetime import UTC
-
             return UTC
     try:
         return ZoneInfo(name)

@@ -54,6 +54,8 @@ def _cron(text: str, path: Path, places: Places) -> None:
 
 
 def _timezone(name: str, path: Path, places: Places) -> None:
+    if name == "UTC":
+        return
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     try:
