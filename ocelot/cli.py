@@ -193,6 +193,12 @@ def _add_supervise(commands: Commands) -> None:
     run.add_argument("path", nargs="?", metavar="FILE", help="the supervise file (/etc/ocelot/supervise.yaml)")
     run.add_argument("-f", "--file", help="the same")
     run.add_argument("--socket", metavar="PATH", help="control socket, instead of the file's control.socket")
+    run.add_argument(
+        "--color",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="names and colours in what processes write; auto: on a terminal, and no colours with NO_COLOR (auto)",
+    )
     _add_file_tools(sub, "supervise", [])
 
 
@@ -303,10 +309,12 @@ def _bootstrap_run(options: argparse.Namespace) -> int:
 
 
 def _supervise_run(options: argparse.Namespace) -> int:
+    from ocelot import log
     from ocelot.init import supervise
 
     if options.file and options.path:
         raise UsageError("cannot supervise two files", hint="give the file once, as FILE or with --file")
+    log.choose_colour(options.color)
     return supervise(options.file or options.path or "/etc/ocelot/supervise.yaml", socket=options.socket)
 
 

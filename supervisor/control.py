@@ -28,6 +28,7 @@ from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Statu
 if TYPE_CHECKING:
     from supervisor.connection import Answer, Request, Response
     from supervisor.journal import Journal
+    from supervisor.process import Change
     from supervisor.output import OutputLine
     from supervisor.relay import Counters
     from supervisor.ring import Line
@@ -68,6 +69,9 @@ class Supervised(Protocol):
 
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
+
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Call ``listener`` with every change. Returns how to end that."""
 
     def config(self, name: str) -> structs.Process: ...
 

@@ -302,12 +302,13 @@ async def _logs(call: Call) -> Response:
     from supervisor.loglines import follow, recent
 
     supervisor = _supervisor(call)
-    names = resolve(supervisor.names, call.query.get("name") or ["*"])
+    wanted = call.query.get("name") or ["*"]
+    names = resolve(supervisor.names, wanted)
     count = _number(call.query, "n", None)
     since = _number(call.query, "since", None)
     limit = None if count is None else max(int(count), 0)
     if _flag(call.query, "follow"):
-        return Response(follow(supervisor, names, limit, since), media=routes.NDJSON)
+        return Response(follow(supervisor, names, limit, since, wanted), media=routes.NDJSON)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in recent(supervisor, names, limit, since))
     return Response(lines, media=routes.NDJSON)
 

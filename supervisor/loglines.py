@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 import trio
 
+from ocelot.errors import ControlError
 from ocelot.wire.protocol import LogLine
-from supervisor.control import Supervised
+from supervisor.actions import resolve
+from supervisor.control import LogSource, Supervised
 from supervisor.ring import Line, real_time
+
+if TYPE_CHECKING:
+    from supervisor.process import Change
 
 BEHIND = 10_000
 """Lines that a follower may fall behind; more are left out, and it is told how many."""
@@ -33,9 +38,12 @@ def recent(supervisor: Supervised, names: Sequence[str], n: int | None, since: f
 
 
 async def follow(
-    supervisor: Supervised, names: Sequence[str], n: int | None, since: float | None
+    supervisor: Supervised, names: Sequence[str], n: int | None, since: float | None, wanted: Sequence[str] = ()
 ) -> AsyncGenerator[bytes, None]:
-    """What :func:`recent` finds, then new lines until closed, as NDJSON in blocks."""
+    """What :func:`recent` finds, then new lines until closed, as NDJSON in blocks.
+
+    ``wanted``: names and patterns; processes that come later and fit one of them are followed too.
+    """
     send, receive = trio.open_memory_channel[LogLine](BEHIND)
     missed = 0
 
@@ -46,10 +54,22 @@ async def follow(
         except trio.WouldBlock:
             missed += 1
 
+    watched: dict[str, LogSource] = {}
+
+    def watch(name: str) -> None:
+        source = supervisor.outputs.get(name)
+        if source is not None and watched.get(name) is not source:
+            watched[name] = source
+            watching.enter_context(source.watch(partial(seen, name)))
+
+    def changed(change: Change) -> None:
+        if watched.get(change.name) is not supervisor.outputs.get(change.name) and fits(change.name, wanted):
+            watch(change.name)
+
     with ExitStack() as watching:
+        watching.callback(supervisor.subscribe(changed))
         for name in names:
-            if name in supervisor.outputs:
-                watching.enter_context(supervisor.outputs[name].watch(partial(seen, name)))
+            watch(name)
         # Nothing is awaited between these two, so no line is missed or told twice.
         block = b"".join(map(_encode, recent(supervisor, names, n, since)))
         if block:
@@ -66,6 +86,17 @@ async def follow(
                 text = f"[{missed} lines left out: this reader is too slow]"
                 missed = 0
                 yield _encode(LogLine(at=real_time(), name="ocelot", stream="stderr", text=text))
+
+
+def fits(name: str, wanted: Sequence[str]) -> bool:
+    """Whether one of the names and patterns means the process ``name``."""
+    for text in wanted:
+        try:
+            if resolve((name,), (text,)):
+                return True
+        except ControlError:
+            continue
+    return False
 
 
 def _encode(line: LogLine) -> bytes:

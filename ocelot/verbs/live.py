@@ -115,7 +115,7 @@ def _table(shown: Sequence[Row], view: View) -> Table:
 
 def _log_pane(socket: str, name: str, height: int) -> Panel:
 
-    show = log_printer(plain=False, names=False, colour=False, raw=False)
+    show = log_printer(plain=False, only=name, colour=False, raw=False)
     with Client(socket) as client:
         reply = client.request("GET", "/v1/logs" + query([name], [("n", str(height - 2))]))
         lines = [show(line) for line in reply.lines()] if reply.status == 200 else ["it is gone"]

@@ -17,6 +17,7 @@ def _add_logs(command: ArgumentParser) -> None:
     command.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N lines")
     command.add_argument("--since", metavar="TIME", help="only lines after it: 10m ago, or 2026-11-23T09:00")
     command.add_argument("--plain", action="store_true", help="the text only, without time and name")
+    command.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="names in colours (auto)")
     command.set_defaults(run=_logs)
 
 
@@ -30,8 +31,8 @@ def _logs(options: Namespace) -> int:
         parameters.append(("since", str(moment(options.since))))
     if options.follow:
         parameters.append(("follow", "true"))
-    several = len(options.names) != 1 or any(mark in options.names[0] for mark in "*?[")
-    show = log_printer(plain=options.plain, names=several, colour=colour(), raw=options.json)
+    only = options.names[0] if len(options.names) == 1 else None
+    show = log_printer(plain=options.plain, only=only, colour=colour(options.color), raw=options.json)
     with Client(options.socket, None if options.follow else 30.0) as client:
         reply = client.request("GET", "/v1/logs" + query(options.names, parameters))
         if reply.status != 200:

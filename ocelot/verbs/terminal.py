@@ -21,6 +21,8 @@ def columns() -> int | None:
         return None
 
 
-def colour() -> bool:
-    """Standard output is a terminal, and nobody said that it should stay plain (no-color.org)."""
+def colour(choice: str = "auto") -> bool:
+    """Standard output is a terminal, and nobody said that it should stay plain (no-color.org), or ``choice`` decides."""
+    if choice != "auto":
+        return choice == "always"
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -123,26 +123,39 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
-def log_printer(*, plain: bool, names: bool, colour: bool, raw: bool) -> Callable[[bytes], str]:
-    """What turns one NDJSON line of the log into text: ``09:12:33.120 web | text``."""
+def log_printer(*, plain: bool, only: str | None, colour: bool, raw: bool) -> Callable[[bytes], str]:
+    """What turns one NDJSON line of the log into text: ``09:12:33.120 web | text``, with the date if it is not today's.
+
+    The name is left out of lines of the process ``only``. In colours, the bar of standard error is red.
+    """
     if raw:
         return lambda line: line.decode("utf-8", "replace")
     import json
     from datetime import datetime
 
     seen: dict[str, str] = {}
+    width = 0
+    midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
 
     def show(line: bytes) -> str:
+        nonlocal width
         entry = json.loads(line)
         text: str = entry["text"]
         if plain:
             return text
-        at = datetime.fromtimestamp(entry["at"]).strftime("%H:%M:%S.%f")[:-3]
-        name = entry["name"]
+        time = datetime.fromtimestamp(entry["at"])
+        at = time.strftime("%H:%M:%S.%f" if time >= midnight else "%Y-%m-%d %H:%M:%S.%f")[:-3]
+        name: str = entry["name"]
+        width = max(width, min(len(name), 24))
+        label, bar = name.ljust(width), "|"
         if colour:
             tint = seen.setdefault(name, _NAME_COLOURS[len(seen) % len(_NAME_COLOURS)])
-            name, at = f"{tint}{name}\x1b[0m", f"\x1b[2m{at}\x1b[0m"
-        return f"{at} {name} | {text}" if names else f"{at} {text}"
+            label, at = f"{tint}{label}\x1b[0m", f"\x1b[2m{at}\x1b[0m"
+            if entry["stream"] == "stderr":
+                bar = "\x1b[31m|\x1b[0m"
+        if name != only:
+            return f"{at} {label} {bar} {text}"
+        return f"{at} {bar} {text}" if bar != "|" else f"{at} {text}"
 
     return show
 

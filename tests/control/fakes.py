@@ -69,6 +69,7 @@ class FakeSupervisor:
         self.signals: list[tuple[tuple[str, ...], int]] = []
         self.journal = Journal(4, now=lambda: 1000.0)
         self._change = trio.Event()
+        self.listeners: list[Callable[[Change], None]] = []
         self.broken: Exception | None = None
 
     @property
@@ -109,6 +110,16 @@ class FakeSupervisor:
     def changed(self) -> trio.Event:
         return self._change
 
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def add(self, name: str) -> FakeOutput:
+        self._all[name] = running(name)
+        self.outputs[name] = FakeOutput()
+        self.become(name, State.STARTING)
+        return self.outputs[name]
+
     def become(self, name: str, state: State, pid: int | None = 0, status: int | None = None) -> None:
         """``pid`` 0 keeps what it is."""
         process = self._all[name]
@@ -120,7 +131,10 @@ class FakeSupervisor:
         if status is not None:
             process.last_exit = ExitInfo(status=status, code=status, cause="exit", at=1.0)
         cause = Cause.EXIT if status is not None else None
-        self.journal.note(Change(name, before, state, Event.READY, f"it is {state}", cause))
+        change = Change(name, before, state, Event.READY, f"it is {state}", cause)
+        self.journal.note(change)
+        for listener in self.listeners:
+            listener(change)
         self._change.set()
         self._change = trio.Event()
 

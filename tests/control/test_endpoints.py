@@ -374,6 +374,27 @@ def test_followers_get_old_lines_then_new_ones_and_are_forgotten_when_they_leave
     trio.run(main)
 
 
+def test_a_follower_of_a_pattern_hears_processes_that_come_later() -> None:
+    from supervisor.loglines import follow
+
+    machine = FakeMachine()
+    supervisor = machine.supervisor
+
+    async def main() -> None:
+        lines = follow(supervisor, ["web", "web-2"], None, None, ["web*"])
+        supervisor.outputs["web"].write(1.0, "one")  # kept, so that the first block comes at once
+        assert b'"one"' in await anext(lines)
+        other, web = supervisor.add("other"), supervisor.add("web-3")
+        supervisor.become("web", State.RUNNING)
+        web.write(2.0, "two")
+        assert b'"two"' in await anext(lines)
+        assert (len(other.watchers), len(web.watchers), len(supervisor.outputs["web"].watchers)) == (0, 1, 1)
+        await lines.aclose()
+        assert web.watchers == supervisor.listeners == []
+
+    trio.run(main)
+
+
 def test_a_follower_that_falls_behind_is_told_how_much_it_missed() -> None:
     from supervisor import loglines
 
