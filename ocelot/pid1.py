@@ -41,7 +41,7 @@ from supervisor.reaper import Reaper
 
 if TYPE_CHECKING:
     from ocelot.wire.protocol import ReloadReply
-    from supervisor.control import Door
+    from supervisor.door import Door
 
 
 def import_boot() -> None:
@@ -461,7 +461,8 @@ class Life:
 
     async def _open_control(self) -> None:
         """Open the control socket. A machine goes on without it; elsewhere another ocelot behind it is an error."""
-        from supervisor.control import Door, serve
+        from supervisor.control import serve
+        from supervisor.door import Door
 
         door = self.doors.setdefault("control", Door())
         config = self.config.control
@@ -488,7 +489,8 @@ class Life:
     async def _serve_metrics(self) -> None:
         if self.config.metrics.listen is None:
             return
-        from supervisor.control import Door, serve_metrics
+        from supervisor.control import serve_metrics
+        from supervisor.door import Door
 
         await serve_metrics(self, self.config.metrics, door=self.doors.setdefault("metrics", Door()))
 

@@ -30,7 +30,7 @@ from ocelot.pid1 import Life
 from ocelot.statefile import read
 from ocelot.wire.protocol import ReexecReply
 from supervisor import snapshots
-from supervisor.control import Door
+from supervisor.door import Door
 from supervisor.snapshots import LifeSnapshot, unpack_environment
 
 

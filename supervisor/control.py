@@ -13,35 +13,28 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
 from ocelot.states import PowerVerb
 from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Status
+from supervisor.door import NOBODY, Door, receive
 
 if TYPE_CHECKING:
-    from supervisor.connection import Answer, Request, Response
+    from supervisor.connection import Answer
     from supervisor.journal import Journal
-    from supervisor.process import Change
     from supervisor.output import OutputLine
+    from supervisor.process import Change
     from supervisor.relay import Counters
     from supervisor.ring import Line
     from supervisor.surroundings import Surroundings
 
 BACKLOG = 128
-CONNECTIONS = 64
-"""At once, on one listener. Root is always let in, so that a crowd of clients cannot lock the operator out."""
-
-CONNECTIONS_PER_USER = 16
-
-_ROOM = 0.1
-"""Seconds until there may be descriptors again."""
 
 _PATH_LIMIT = 107
 """Bytes of a path in sockaddr_un (unix(7)), without the final zero."""
@@ -160,7 +153,7 @@ async def serve(
 
     try:
         task_status.started()
-        await _accept(door, sock, welcome)
+        await receive(door, sock, welcome)
     finally:
         sock.close()
         with suppress(OSError):  # unless another instance has taken the name since
@@ -189,82 +182,11 @@ async def serve_metrics(
     def welcome(_stream: trio.SocketStream) -> tuple[int, Answer]:
         from supervisor.endpoints import metrics_answer
 
-        return _NOBODY, metrics_answer(machine)
+        return NOBODY, metrics_answer(machine)
 
     with sock:
         task_status.started(sock.getsockname()[:2])
-        await _accept(door, sock, welcome)
-
-
-class Door:
-    """A listening socket that can be closed to new clients for a while: they wait in its queue, and none is refused.
-
-    ``inside``: how many connections are being answered, less those that are told something without end (logs).
-    """
-
-    def __init__(self, sock: socket.socket | None = None) -> None:
-        self.sock = sock
-        self.descriptor = -1  # of what listens, once it does
-        self.inside = 0
-        self._open = trio.Event()
-        self._open.set()
-        self._accepting = trio.CancelScope()
-
-    def close(self) -> None:
-        """Take in nobody from now on; those who are inside stay."""
-        self._open = trio.Event()
-        self._accepting.cancel()
-
-    def open(self) -> None:
-        self._open.set()
-
-    async def serve(self, listener: trio.SocketListener, meet: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
-        """Call ``meet`` in a task for each client, until cancelled. (``trio.serve_listeners`` closes what it leaves.)"""
-
-        async def answer(stream: trio.SocketStream) -> None:
-            try:
-                await meet(stream)
-            finally:
-                await trio.aclose_forcefully(stream)
-
-        async with trio.open_nursery() as nursery:
-            while True:
-                with trio.CancelScope() as self._accepting:
-                    nursery.start_soon(answer, await _next_client(listener))
-                await self._open.wait()
-
-    @contextmanager
-    def attend(self, answer: Answer) -> Iterator[Answer]:
-        """While the block runs a client is inside. ``answer`` is its own, which tells whether there is an end to it."""
-        left = False
-
-        def leave() -> None:
-            nonlocal left
-            self.inside -= not left
-            left = True
-
-        async def watched(request: Request) -> Response:
-            response = await answer(request)
-            if not isinstance(response.body, bytes):
-                leave()
-            return response
-
-        self.inside += 1
-        try:
-            yield watched
-        finally:
-            leave()
-
-
-async def _next_client(listener: trio.SocketListener) -> trio.SocketStream:
-    while True:
-        try:
-            return await listener.accept()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                raise
-            log.debug(f"control: cannot let a client in: {describe(error)}")
-            await trio.sleep(_ROOM)
+        await receive(door, sock, welcome)
 
 
 # -- sockets
@@ -373,65 +295,3 @@ def listen_tcp(address: str) -> socket.socket:
 def _identity(path: str) -> tuple[int, int]:
     found = os.lstat(path)
     return found.st_dev, found.st_ino
-
-
-# -- connections
-
-_NOBODY = -1
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
-    b'{"kind":"too-many-connections","message":"cannot answer: too many connections are open","hint":"try again later"}\n'
-)
-
-Welcome = Callable[[trio.SocketStream], "tuple[int, Answer]"]
-
-
-class Gate:
-    """Counts the open connections of each user, and says who may still come in."""
-
-    def __init__(self, total: int = CONNECTIONS, per_user: int = CONNECTIONS_PER_USER) -> None:
-        self._total = total
-        self._per_user = per_user
-        self._open: dict[int, int] = {}
-
-    @contextmanager
-    def enter(self, uid: int) -> Iterator[bool]:
-        """Hold a place while the block runs; false if there is none. Root always finds one."""
-        mine = self._open.get(uid, 0)
-        limit = self._total if uid == _NOBODY else self._per_user
-        if uid != 0 and (mine >= limit or sum(self._open.values()) >= self._total):
-            yield False
-            return
-        self._open[uid] = mine + 1
-        try:
-            yield True
-        finally:
-            self._open[uid] -= 1
-            if not self._open[uid]:
-                del self._open[uid]
-
-
-async def _accept(door: Door, sock: socket.socket, welcome: Welcome) -> None:
-    sock.setblocking(False)
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))  # takes the descriptor out of ``sock``
-    door.descriptor = listener.socket.fileno()
-    gate = Gate()
-
-    async def meet(stream: trio.SocketStream) -> None:
-        try:
-            uid, answer = welcome(stream)
-        except OSError as error:
-            log.debug(f"control: a client left at once: {describe(error)}")
-            await stream.aclose()
-            return
-        from supervisor.connection import converse
-
-        with gate.enter(uid) as admitted, door.attend(answer) as answer:
-            if admitted:
-                await converse(stream, answer)
-            else:
-                with suppress(trio.BrokenResourceError), trio.move_on_after(1.0):
-                    await stream.send_all(_FULL)
-                await stream.aclose()
-
-    await door.serve(listener, meet)
