@@ -7,15 +7,19 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from integration import speaker
 from integration.desk import SLEEPER, Desk, desk
 from integration.test_probes import processes, until
+from ocelot.config import structs
 from ocelot.wire.client import call
+from supervisor.notify import Notifications
 
 pytestmark = pytest.mark.root
 
@@ -172,3 +176,55 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
         assert (last["restartsByCause"], last["lastExit"]["signal"]) == ({"signal": 1}, "SIGKILL")
         assert machine.ctl("stop", "daemon").returncode == 0
         assert not os.path.exists(f"/proc/{last['pid']}")
+
+
+class Silent:
+    """A relay that only remembers what it is to look at."""
+
+    def __init__(self) -> None:
+        self.ready: dict[int, Callable[[], None]] = {}
+
+    def add(self, fd: int, ready: Callable[[], None]) -> None:
+        self.ready[fd] = ready
+
+    def remove(self, fd: int) -> None:
+        self.ready.pop(fd, None)
+
+    def start_soon(self, work: object) -> bool:
+        raise AssertionError("nothing to be done later")
+
+    def look(self) -> None:
+        for ready in self.ready.values():
+            ready()
+
+
+@pytest.mark.parametrize("folder", ["notify", "/proc/nowhere"])
+def test_what_a_life_leaves_unread_is_not_for_the_next_one(tmp_path: Path, folder: str) -> None:
+    """Also where there may be no files: then the socket is abstract."""
+
+    async def main() -> None:
+        relay = Silent()
+        folder_ = str(tmp_path / folder)
+        heard = Notifications("p", structs.Notify(type="systemd"), relay, lambda: None, folder=folder_)
+        address = heard.handles().environment["NOTIFY_SOCKET"]
+        assert address.startswith("@ocelot/notify/p." if folder.startswith("/") else f"{folder_}/p.")
+        speaker.send(b"READY=1", address=address)  # before the pid is known: it waits
+        relay.look()
+        assert not heard.ready.is_set()
+        heard.begin(os.getpid())
+        relay.look()
+        assert heard.ready.is_set()
+        reader, writer = os.pipe()
+        speaker.from_a_child(b"READY=1", address=address)
+        speaker.send(b"BARRIER=1", writer, address=address)
+        os.close(writer)
+        assert heard.handles().environment["NOTIFY_SOCKET"] == address
+        assert os.read(reader, 1) == b""  # whoever waits for that barrier waits no longer
+        os.close(reader)
+        heard.begin(os.getpid())
+        relay.look()
+        assert not heard.ready.is_set()
+        heard.close()
+        assert not (tmp_path / "notify").exists() or os.listdir(tmp_path / "notify") == []
+
+    trio.run(main)

@@ -82,6 +82,7 @@ class Notifications:
         changed: Callable[[], None],
         *,
         belongs: Callable[[int, int], Membership] = membership,
+        folder: str = FOLDER,
     ) -> None:
         self.name = name
         self.config = config
@@ -89,6 +90,7 @@ class Notifications:
         self._relay = relay
         self._changed = changed
         self._belongs = belongs
+        self._folder = folder
         self._socket: socket.socket | None = None
         self._path: str | None = None
         self._address = ""
@@ -121,9 +123,9 @@ class Notifications:
     def handles(self) -> Handed:
         """The variables for the next start. Raises OSError when there is no socket to be had."""
         if self._socket is None:
-            self._open()
-        assert self._socket is not None
+            self._socket = self._open()
         self._relay.remove(self._socket.fileno())
+        self._discard(self._socket)
         self._leader, self._life = 0, None
         self._forget()
         environment = {"NOTIFY_SOCKET": self._address}
@@ -211,16 +213,16 @@ class Notifications:
 
     # -- the socket
 
-    def _open(self) -> None:
+    def _open(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             word = "".join(c for c in self.name if c.isascii() and (c.isalnum() or c in "-_."))[:40]
             own = f"{word}.{os.urandom(6).hex()}"
             try:
-                os.makedirs(FOLDER, exist_ok=True)
-                sock.bind(f"{FOLDER}/{own}")
-                self._path = self._address = f"{FOLDER}/{own}"
+                os.makedirs(self._folder, exist_ok=True)
+                sock.bind(f"{self._folder}/{own}")
+                self._path = self._address = f"{self._folder}/{own}"
                 os.chmod(self._path, 0o666)  # whoever the process may have become; see who sent instead
             except OSError:
                 self._path = None
@@ -229,7 +231,14 @@ class Notifications:
         except OSError:
             sock.close()
             raise
-        self._socket = sock
+        return sock
+
+    def _discard(self, sock: socket.socket) -> None:
+        """What the life before has left unread: its senders may have ended, and would be taken for those of the next one."""
+        with suppress(OSError):
+            for _ in range(4 * BURST):  # it may come faster than it is read
+                for fd in _unpack(sock.recvmsg(1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)[1])[2]:
+                    os.close(fd)
 
     def _readable(self) -> None:
         try:
