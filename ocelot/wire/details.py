@@ -1,18 +1,38 @@
-"""What ``ocelotctl status NAME`` shows beyond the table: the probes of a process, and what it says of itself."""
+"""What ``ocelotctl status NAME`` shows beyond the table: how it came here, what it needs, its probes, what it says of itself."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ocelot.wire.graph import demand
 from ocelot.wire.tables import span
 
 
 def health_page(processes: Sequence[Mapping[str, Any]]) -> str:
     """The details of all of them, each below its name; empty if there are none."""
-    pages = [(process["name"], health_lines(process)) for process in processes]
+    now = time.clock_gettime(time.CLOCK_REALTIME)
+    pages = [(process["name"], [*facts(process, now=now), *health_lines(process)]) for process in processes]
     return "".join(f"\n{name}\n" + "".join(f"  {line}\n" for line in lines) for name, lines in pages if lines)
+
+
+def facts(process: Mapping[str, Any], *, now: float) -> Iterator[str]:
+    """A line each for what it depends on, its schedule, its restarts and its last end, if there are any."""
+    for need in process["dependsOn"]:
+        yield f"depends on {need['name']} ({demand(need)})"
+    schedule = process["schedule"]
+    if schedule is not None:
+        coming = schedule["nextRun"]
+        following = f"next in {span(coming - now)}" if coming is not None else "no next run"
+        skipped = f", {schedule['skipped']} skipped" if schedule["skipped"] else ""
+        yield f"schedule {schedule['when']}: {following}{skipped}{', one queued' if schedule['queued'] else ''}"
+    if process["restartsByCause"]:
+        yield "restarts: " + ", ".join(f"{n} for {cause}" for cause, n in sorted(process["restartsByCause"].items()))
+    last = process["lastExit"]
+    if last is not None:
+        how = last["detail"] or f"status {last['status']}"
+        yield f"last end: {how} ({last['cause']}), {span(now - last['at'])} ago"
 
 
 def health_lines(process: Mapping[str, Any], *, now: float | None = None) -> list[str]:

@@ -85,12 +85,12 @@ def _below(known: Mapping[str, Node], node: Node, indent: str, seen: set[str], c
         below = known.get(need["name"])
         state = _tinted(below, colour) if below is not None else "not there"
         again = below is not None and bool(below.needs) and below.name in seen
-        yield f"{indent}{'└─ ' if last else '├─ '}{need['name']}  {state}  ({_demand(need)})" + (" …" if again else "")
+        yield f"{indent}{'└─ ' if last else '├─ '}{need['name']}  {state}  ({demand(need)})" + (" …" if again else "")
         if below is not None and not again:
             yield from _below(known, below, indent + ("   " if last else "│  "), seen, colour)
 
 
-def _demand(need: Mapping[str, Any]) -> str:
+def demand(need: Mapping[str, Any]) -> str:
     """``healthy``, ``completed successfully, not yet``, ``started, optional``."""
     condition = "".join(f" {char.lower()}" if char.isupper() else char for char in need["condition"]).strip()
     extras = [
@@ -183,7 +183,7 @@ def _line(start: tuple[int, int], end: tuple[int, int], need: Mapping[str, Any],
     return (
         f'<path d="M{x1},{y1} C{x1 + bend},{y1} {x2 - bend},{y2} {x2},{y2}" fill="none" stroke="{stroke}"'
         f' stroke-width="1.5" marker-end="url(#tip)"{dashes}>'
-        f"<title>{escape(name)} needs {escape(need['name'])}: {escape(_demand(need))}</title></path>"
+        f"<title>{escape(name)} needs {escape(need['name'])}: {escape(demand(need))}</title></path>"
     )
 
 

@@ -2,8 +2,16 @@
 
 import msgspec
 
-from ocelot.wire.details import health_lines, health_page
-from ocelot.wire.protocol import HealthStatus, NotifyStatus, ProbeStatus, ProcessStatus
+from ocelot.wire.details import facts, health_lines, health_page
+from ocelot.wire.protocol import (
+    DependencyStatus,
+    ExitInfo,
+    HealthStatus,
+    NotifyStatus,
+    ProbeStatus,
+    ProcessStatus,
+    ScheduleStatus,
+)
 
 
 def plain(health):
@@ -33,3 +41,23 @@ def test_nothing_of_those_that_have_none():
     with_some = plain(HealthStatus(probes=[ProbeStatus(role="startup", type="log")]))
     assert health_page([plain(None), with_some]) == "\nweb\n  startup (log): no result yet\n"
     assert health_page([plain(None)]) == ""
+
+
+def test_how_it_came_here_and_what_it_needs():
+    process = ProcessStatus(
+        name="web",
+        state="running",
+        goal="up",
+        ready=True,
+        last_exit=ExitInfo(status=3, code=3, cause="exit", detail="exited with status 3", at=940.0),
+        restarts=3,
+        restarts_by_cause={"liveness": 1, "exit": 2},
+        depends_on=[DependencyStatus(name="db", condition="Healthy", met=False, required=False)],
+        schedule=ScheduleStatus(when="every 10m", overlap="skip", next_run=1065.0, skipped=2),
+    )
+    assert list(facts(msgspec.to_builtins(process), now=1000.0)) == [
+        "depends on db (healthy, not yet, optional)",
+        "schedule every 10m: next in 1m 5s, 2 skipped",
+        "restarts: 2 for exit, 1 for liveness",
+        "last end: exited with status 3 (exit), 1m ago",
+    ]
