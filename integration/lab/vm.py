@@ -32,7 +32,9 @@ SILENCE = 40.0
 PATIENCE = 90.0
 """How long a test waits for a line, in seconds: a boot takes 6 to 10 on an idle machine, and much more on a busy one."""
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+# Of the names before the lines of processes, and of colours, the tests want to know nothing
+_LABEL = r"\x1b\[\d+m[^\x1b|\n]* (?:\x1b\[31m)?\|\x1b\[0m "
+_ESCAPES = re.compile(rf"{_LABEL}|\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
 _PANIC = re.compile(r"Kernel panic|Attempted to kill init")
 
 
