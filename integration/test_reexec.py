@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -484,3 +485,36 @@ def test_a_signal_that_comes_meanwhile_is_heeded(tmp_path: Path, delay: float) -
         assert running.process.wait(30) == 0
         asked.wait(30)
         assert "stopped (shutdown): was killed by SIGTERM" in running.log.read_text()
+
+
+def test_the_metrics_listener_and_the_counters_go_on(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    talker = shell("while :; do echo line; sleep 0.01; done")
+    crash = shell(
+        "exit 3", restartPolicy={"type": "Always", "backoff": "50ms", "multiplier": 1, "successExitCodes": []}
+    )
+    with desk(tmp_path, {"talker": talker, "crash": crash}, metrics={"listen": f"127.0.0.1:{port}"}) as running:
+
+        def counters() -> dict[str, float]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+                text = answer.read().decode()
+            found = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+            names = (
+                "ocelot_reaped_children_total",
+                "ocelot_process_restarts_total",
+                "ocelot_process_output_bytes_total",
+            )
+            return {key: float(value) for key, _, value in found if key.startswith(names)}
+
+        until(lambda: counters().get('ocelot_process_restarts_total{cause="exit",process="crash"}', 0.0) > 5)
+        before = counters()
+        for _ in range(2):
+            reexec(running)
+            after = counters()
+            assert after.keys() >= before.keys()
+            for key, value in before.items():
+                assert after[key] >= value, key
+            assert after["ocelot_reaped_children_total"] > before["ocelot_reaped_children_total"] > 5
+            before = after

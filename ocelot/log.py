@@ -80,6 +80,11 @@ def format_line(level: LogLevel, line: str, *, colour: bool = False) -> str:
     return text
 
 
+def chosen_colour() -> str:
+    """What :func:`choose_colour` was told."""
+    return _colour
+
+
 def choose_colour(choice: str) -> None:
     """``auto``, ``always`` or ``never``: what the command line says about colours."""
     global _colour

@@ -24,6 +24,7 @@ import trio
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import ControlError, SpawnError, describe
+from ocelot.linux.identity import Identity, identity
 from ocelot.statefile import State, write
 from ocelot.states import signal_name
 from supervisor import snapshots
@@ -42,6 +43,9 @@ CLIENTS = 1.0
 CHECK_TIMEOUT = 120.0
 """Seconds for the new image to read the state first. In an emulated machine its start takes several."""
 
+BASE_MEMORY = 24 * 1024 * 1024
+"""Bytes: what the child takes that reads the state, about."""
+
 _AGAIN = 0.02
 
 
@@ -59,10 +63,12 @@ def find_image(runtime: str | None) -> Image:
     """The image in the folder ``runtime``; None: the one that runs, as it is on disk now. Raises ControlError."""
     if runtime is not None:
         return _in_folder(runtime)
-    own = os.path.dirname(os.path.dirname(sys.executable))
-    # How this process was started, without the arguments for ocelot; -m may stand anywhere, a script in a machine is /init, and gone
+    # How this process was started, without the arguments for ocelot
     started = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-    if "-m" in started:
+    own = os.path.dirname(os.path.dirname(sys.executable))
+    by_hand = "-m" in started or not os.path.exists(os.path.join(own, "bin", "ocelot"))
+    # In a machine it was /init, which is gone, or that of another
+    if by_hand and identity() is not Identity.MACHINE:
         return Image((sys.executable, *started[1:]))
     return _in_folder(own)
 
@@ -104,6 +110,7 @@ async def replace(life: Life, runtime: str | None, descriptor: int) -> None:
     if life.leaving:
         raise _refused("cannot replace ocelot: it is being replaced", "wait for that")
     image = find_image(runtime)
+    _check_memory(life.supervisor.kept_bytes)
     life.leaving = True
     try:
         await _ask(life, image)
@@ -115,6 +122,21 @@ async def replace(life: Life, runtime: str | None, descriptor: int) -> None:
         life.leaving = False
         for door in life.doors.values():
             door.open()
+
+
+def _check_memory(kept: int) -> None:
+    """What is kept of the logs exists several times for a moment: as it is, as a record, in the memory file, and in the new image."""
+    needed = 4 * kept + BASE_MEMORY
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            left = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return
+    if left < needed:
+        raise _refused(
+            f"cannot replace ocelot: it takes {needed >> 20} MiB of memory, and {left >> 20} MiB are left",
+            "log.stdout.ring and log.stderr.ring say how much is kept of the logs of a process",
+        )
 
 
 async def _ask(life: Life, image: Image) -> None:
@@ -132,7 +154,8 @@ async def _ask(life: Life, image: Image) -> None:
             raise _refused(f"cannot replace ocelot: no memory for its state: {describe(error)}") from None
     words = os.memfd_create("ocelot-words", os.MFD_CLOEXEC)
     try:
-        spec = SpawnSpec((*image.argv, "reexec", "--check"), dict(os.environ), "/", state, words, words)
+        argv = (*image.argv, "reexec", "--check")
+        spec = SpawnSpec(argv, dict(os.environ), stdin=state, stdout=words, stderr=words)
         child = await life.reaper.spawn_in_thread(spec, timeout=PATIENCE)
         status = None
         with trio.move_on_after(CHECK_TIMEOUT):
@@ -254,6 +277,7 @@ def describe_life(life: Life) -> LifeSnapshot:
         stdout=life.stdout.snapshot(),
         stderr=life.stderr.snapshot() if life.stderr is not life.stdout else b"",
         turn=life.turn,
+        colour=log.chosen_colour(),
     )
 
 

@@ -90,6 +90,7 @@ def restore(life: Life, kept: LifeSnapshot) -> None:
         life.start_side("the power button", life.watch_power_button)
     life.machine.environment.clear()
     life.machine.environment.update(unpack_environment(kept.environment))
+    log.choose_colour(kept.colour)
     life.open_console(config.console if isinstance(config, structs.Bootstrap) else "console")
     log.configure(level=life.cmdline.log_level or config.log_level)
     life.stdout.restore(kept.stdout)

@@ -165,6 +165,11 @@ class Supervisor:
 
     # -- across images
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much of the logs is in memory."""
+        return sum(len(ring) for output in self.outputs.values() for ring in output.rings.values())
+
     def snapshot(self) -> SupervisorSnapshot:
         """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
         from supervisor.snapshots import NotNow, SupervisorSnapshot

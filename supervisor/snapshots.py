@@ -236,6 +236,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
     stderr: bytes = b""
     turn: int = 0
     left: float = 0.0
+    colour: str = "auto"
 
     def descriptors(self) -> list[int]:
         """Every descriptor that has to stay open across execve(2)."""
