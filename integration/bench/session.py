@@ -78,8 +78,10 @@ class Session:
         began = time.monotonic_ns()
         os.kill(self.process.pid, self.peer.stop)
         for fd in living:
-            if not select.select([fd], [], [], PATIENCE)[0]:
-                raise TimeoutError
+            gone = select.poll()
+            gone.register(fd, select.POLLIN)
+            if not gone.poll(PATIENCE * 1000):
+                raise TimeoutError("a process does not end")
         ended = time.monotonic_ns()
         for fd in living:
             os.close(fd)

@@ -1,7 +1,8 @@
 /* orphans: $BENCH_COUNT children of dead parents, which die one after another, under a PID 1 that is to reap them.
  *
  * Needs a PID namespace with its own /proc. When the last has died, "LEFT NANOSECONDS" goes to $BENCH_STAMPS: how many
- * processes more than before there still are, and how long that took, at most 20 seconds. Then it sleeps.
+ * processes more than before there still are, and how long that took, at most 20 seconds; looked at every millisecond. Then it
+ * sleeps.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -35,7 +36,7 @@ static int processes(void)
 int main(void)
 {
     const char *path = getenv("BENCH_STAMPS"), *count = getenv("BENCH_COUNT");
-    struct timespec moment = {0, 200000};
+    struct timespec moment = {0, 1000000};
     int left, before, number, length, fd, status;
     long long began;
     char line[64];
@@ -56,8 +57,9 @@ int main(void)
         waitpid(parent, &status, 0);
     }
     began = now();
-    while ((left = processes() - before) > 0 && now() - began < 20000000000LL)
+    do
         nanosleep(&moment, NULL);
+    while ((left = processes() - before) > 0 && now() - began < 20000000000LL);
     fd = open(path, O_WRONLY | O_APPEND);
     length = snprintf(line, sizeof line, "%d %lld\n", left > 0 ? left : 0, now() - began);
     if (fd < 0 || write(fd, line, length) != length)
