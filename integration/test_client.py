@@ -112,6 +112,23 @@ async def test_to_cancel_a_command_is_to_end_it(machine: Desk) -> None:
         assert await anyio.to_thread.run_sync(output.read) == b""  # nobody has the other end any more
 
 
+async def test_what_else_it_can_ask_for(tmp_path: Path) -> None:
+    to_file = {"stdout": {"destination": {"type": "file", "path": str(tmp_path / "out")}}}
+    with desk(tmp_path, {"web": {**SLEEPER, "replicas": 2, "reloadSignal": "SIGCONT", "log": to_file}}) as machine:
+        client = Client(machine.socket)
+        assert [process.name for process in (await client.scale("web", 3)).processes][-1] == "web[2]"
+        used = await client.figures("web", pss=True)
+        assert len(used.processes) == 3
+        assert all(process.proportional_memory for process in used.processes)
+        assert len((await client.tell_to_reload("web")).processes) == 3
+        assert len((await client.rotate("*")).processes) == 3
+        told = await client.reload(dry_run=True)
+        assert (told.applied, told.problems) == (False, [])
+        pid = machine.process.pid
+        assert (await client.reexec()).processes == 3
+        assert (await client.status()).pid == pid
+
+
 async def test_errors_carry_the_words_of_the_server(machine: Desk) -> None:
     with pytest.raises(ControlError, match='cannot find the process "wbe"') as caught:
         await Client(machine.socket).stop("wbe")

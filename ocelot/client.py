@@ -39,6 +39,7 @@ from ocelot.wire.protocol import (
     API,
     ActionReply,
     BootTimeline,
+    FiguresReply,
     Gap,
     Health,
     LogLine,
@@ -85,6 +86,10 @@ class Client:
         """Whether all is well; a failed process is an answer here, not an error."""
         return await self._call(Health, "GET", f"{API}/health", accepted=(503,))
 
+    async def figures(self, *names: str, pss: bool = False) -> FiguresReply:
+        """What running processes use, with their children. ``pss``: also the proportional set size, which is dear to find."""
+        return await self._call(FiguresReply, "GET", f"{API}/figures" + _query(names, pss="true" if pss else None))
+
     async def metrics(self) -> str:
         """The figures in Prometheus' text format."""
         return (await self._read("GET", "/metrics", accept="text/plain")).decode()
@@ -117,6 +122,20 @@ class Client:
         """Replace ocelot by the one in the folder ``runtime`` (None: the same, read anew); it is the new one that answers."""
         body = msgspec.json.encode(protocol.ReexecRequest(runtime=runtime))
         return await self._call(ReexecReply, "POST", f"{API}/reexec", body, longer=WAIT)
+
+    async def tell_to_reload(self, *names: str) -> ActionReply:
+        """Send processes that run their ``reloadSignal``."""
+        return await self._act("reload", names, wait=False, timeout=0.0)
+
+    async def rotate(self, *names: str) -> ActionReply:
+        """Rotate their log files, or open those without rotation anew."""
+        return await self._act("rotate", names, wait=False, timeout=0.0)
+
+    async def scale(self, name: str, replicas: int, *, wait: bool = True, timeout: float = WAIT) -> ActionReply:
+        """Start or stop replicas of the entry ``name`` until there are so many."""
+        body = msgspec.json.encode(protocol.ScaleRequest(replicas=replicas, wait=wait, timeout=timeout))
+        target = f"{API}/processes/{quote(name)}/scale"
+        return await self._call(ActionReply, "POST", target, body, longer=timeout if wait else 0.0)
 
     async def power(self, verb: PowerVerb) -> PowerReply:
         """End the machine; returns when it has begun to go down."""

@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ocelot.client import Client
 from ocelot.wire import protocol
 from ocelot.wire.openapi import document
 from ocelot.wire.routes import ROUTES
@@ -72,6 +73,15 @@ def test_every_message_of_the_protocol_is_used_or_known_not_to_be() -> None:
         if isinstance(kind, type) and issubclass(kind, protocol.Wire) and kind is not protocol.Wire
     }
     assert messages - set(SPEC["components"]["schemas"]) == inside
+
+
+def test_the_client_has_a_method_for_every_operation() -> None:
+    """``fooOne`` is ``foo`` with one name; the document itself and the list of processes it has no use for."""
+    other = {"logs": "follow", "events": "events", "exec": "run", "reload": "tell_to_reload"}
+    other |= {"reloadFile": "reload", "processes": "status"}
+    for route in ROUTES:
+        operation = route.operation.removesuffix("One")
+        assert operation == "openapi" or hasattr(Client, other.get(operation, operation)), operation
 
 
 def _references(node: Any) -> Iterator[str]:
