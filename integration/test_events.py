@@ -217,3 +217,26 @@ def _latest(machine: Desk) -> int:
     number = events(machine, "-n", "1")[0]["number"]
     assert isinstance(number, int)
     return number
+
+
+def test_the_graph_of_a_running_set(tmp_path: Path) -> None:
+    processes = {
+        "app": {**SLEEPER, "dependsOn": {"db": {"condition": "Started"}, "migrate": {}}},
+        "migrate": {"program": "/bin/true", "type": "oneshot", "dependsOn": ["db"]},
+        "db": SLEEPER,
+        "alone": {**SLEEPER, "replicas": 2},
+    }
+    with desk(tmp_path, processes) as machine:
+        assert machine.ctl("wait", "app").returncode == 0
+        assert machine.ctl("graph").stdout.splitlines() == [
+            "app  running",
+            "├─ db  running  (started)",
+            "└─ migrate  exited  (completed successfully)",
+            "   └─ db  running  (started)",
+            "alone  2 running",
+        ]
+        assert machine.ctl("graph", "alone[1]").stdout == "alone  2 running\n"
+        assert machine.json("graph")["app"] == ["db", "migrate"]
+        assert machine.ctl("graph", "--svg", str(tmp_path / "graph.svg")).returncode == 0
+        assert "app needs migrate" in (tmp_path / "graph.svg").read_text()
+        assert {event["name"] for event in events(machine, "alone")} == {"alone[0]", "alone[1]"}
