@@ -11,6 +11,7 @@ import os
 import pwd
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -62,9 +63,7 @@ class Site:
         self.metrics, self.web, self.prometheus = free_ports(3)
         self.user = an_account()
         account = pwd.getpwnam(self.user)
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == os.getuid() and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
+        folder.chmod(0o755)
         for name in ("pg", "redis", "prometheus", "nginx"):
             (folder / name).mkdir()
         for name in ("pg", "redis"):
@@ -240,8 +239,10 @@ def all_ready(machine: Desk) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(tmp_path_factory.mktemp("site"))
+def site() -> Iterator[Site]:
+    # Not below pytest's own folder: other users may not enter that, and each run of pytest sees to it anew
+    with tempfile.TemporaryDirectory(prefix="ocelot-site-") as folder:
+        yield Site(Path(folder))
 
 
 @pytest.fixture(scope="module")
