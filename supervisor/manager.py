@@ -10,16 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
-from msgspec.structs import replace as structs_replace
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.config.ordering import MAX_REPLICAS
 from ocelot.errors import ControlError, describe
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import ProcessStatus
+from supervisor.assembly import Assembly, OutputFactory, schedule_of
 from supervisor.ending import Ending as Ending
 from supervisor.ending import Reckoning
 from supervisor.journal import Journal
@@ -28,15 +27,13 @@ from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Change, Process
 from supervisor.relay import Relay
-from supervisor.replicas import base_of
+from supervisor.replicas import base_of, scaled
 from supervisor.roster import Roster, no_such_process
 from supervisor.stop_order import stop_in_order
-from supervisor.surroundings import Schedule, Spawner, Surroundings
+from supervisor.surroundings import Spawner, Surroundings
 
 if TYPE_CHECKING:
     from supervisor.snapshots import SupervisorSnapshot
-
-OutputFactory = Callable[[str, structs.Log], Output]
 
 
 class Supervisor:
@@ -61,11 +58,10 @@ class Supervisor:
     ) -> None:
         self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang, terminal)
         self._relay = Relay()
-        if make_output is None:
-            make_output = partial(_make_output, stdout=stdout, stderr=stderr, relay=self._relay)
-        self._make_output = make_output
-        self.outputs: dict[str, Output] = {}
-        self._roster = Roster(processes, self._make)
+        self._assembly = Assembly(
+            self._around, self._changed, stdout=stdout, stderr=stderr, relay=self._relay, make_output=make_output
+        )
+        self._roster = Roster(processes, self._assembly.make)
         self._processes = self._roster.processes
         self.shutdown_timeout = shutdown_timeout
         self.journal = Journal()
@@ -93,6 +89,11 @@ class Supervisor:
     def configs(self) -> Mapping[str, structs.Process]:
         """The entries of the configuration as they hold now, by name."""
         return self._roster.configs
+
+    @property
+    def outputs(self) -> Mapping[str, Output]:
+        """By the name of the process."""
+        return self._assembly.outputs
 
     def status(self, name: str) -> ProcessStatus:
         return self._roster.find(name).status()
@@ -291,15 +292,7 @@ class Supervisor:
         config = self._roster.configs.get(name)
         if config is None:
             raise no_such_process(name)
-        if config.replicas is None:
-            hint = "give it `replicas: 1` in the configuration first"
-            raise ControlError(f'cannot scale "{name}": it has no replicas', hint=hint, status=409, kind="no-replicas")
-        if not 0 <= replicas <= MAX_REPLICAS or (replicas > 1 and config.sockets):
-            most = 1 if config.sockets else MAX_REPLICAS
-            hint = f"write a number from 0 to {most}"
-            message = f'cannot scale "{name}" to {replicas} replicas'
-            raise ControlError(message, hint=hint, status=400, kind="bad-request")
-        self.replace(name, structs_replace(config, replicas=replicas))
+        self.replace(name, scaled(name, config, replicas))
         for process in self._roster.members(name):
             await process.accepted()
 
@@ -307,39 +300,17 @@ class Supervisor:
         added, staying, going = self._roster.set(name, config)
         for process, own in staying:
             before = process.config.schedule
-            process.replace(own, partial(self._renew, process))
+            process.replace(own, partial(self._assembly.renew, process))
             if own.schedule != before:
                 self._reschedule(process)
         for process in added:
             self._begin(process)
         self._dismiss_soon(going)
 
-    def _make(self, name: str, config: structs.Process) -> Process:
-        self.outputs[name] = self._make_output(name, config.log)
-        process = Process(name, config, self._around, self.outputs[name], self._changed)
-        self._look_after(process)
-        process.schedule = _schedule_of(process)
-        return process
-
-    def _renew(self, process: Process, before: structs.Process) -> None:
-        """Before its first start with a new configuration: what was made from the one ``before``."""
-        config = process.config
-        if config.log != before.log:
-            self.outputs[process.name].close()
-            process.output = self.outputs[process.name] = self._make_output(process.name, config.log)
-        if process.health is not None:
-            process.health.close()
-            process.health = None
-        if process.listening is not None and config.sockets != before.sockets:
-            process.listening.renew(config.sockets)
-            if not config.sockets:
-                process.listening = None
-        self._look_after(process)
-
     def _reschedule(self, process: Process) -> None:
         if process.schedule is not None:
             process.schedule.close()
-        process.schedule = _schedule_of(process)
+        process.schedule = schedule_of(process)
         if process.schedule is not None and self._nursery is not None:
             self._nursery.start_soon(process.schedule.run)
         process.look_again()
@@ -374,34 +345,12 @@ class Supervisor:
                 process.start()  # it was taken back meanwhile
                 continue
             process.dismiss()
-            if process.schedule is not None:
-                process.schedule.close()
-            process.let_go()
+            self._assembly.discard(process)
             self._roster.drop(process)
             self._reckoning.forget(process.name)
-            self.outputs.pop(process.name).close()
             self._tell()
 
     # -- inside
-
-    def _look_after(self, process: Process) -> None:
-        """Give it a health if its configuration says how to know it; what that needs is imported only then."""
-        config = process.config
-        if config.readiness_probe or config.liveness_probe or config.startup_probe or config.notify:
-            from supervisor.health import attend
-
-            process.health = attend(
-                process.name,
-                config,
-                self._around,
-                output=self.outputs[process.name],
-                relay=self._relay,
-                changed=process.readiness_changed,
-            )
-        if config.sockets and process.listening is None:
-            from supervisor.sockets import Listening
-
-            process.listening = Listening(config.sockets)
 
     def _to_start(self, names: Iterable[str]) -> list[Process]:
         """The processes of these names, once what they require has been asked to start."""
@@ -463,14 +412,6 @@ class Supervisor:
         before.set()
 
 
-def _schedule_of(process: Process) -> Schedule | None:
-    if process.config.schedule is None:
-        return None
-    from supervisor.schedule import Scheduled
-
-    return Scheduled(process, process.config.schedule)
-
-
 def _start_now(process: Process) -> None:
     if process.schedule is not None:
         process.schedule.run_now()
@@ -488,7 +429,3 @@ async def _ask(processes: Sequence[Process], request: Callable[[Process], None])
         request(process)
     for process in processes:
         await process.accepted()
-
-
-def _make_output(name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay) -> Output:
-    return Output(name, config, stdout=stdout, stderr=stderr, relay=relay)

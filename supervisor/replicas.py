@@ -8,6 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from ocelot.config import structs
+from ocelot.config.ordering import MAX_REPLICAS
+from ocelot.errors import ControlError
 
 VARIABLE = "OCELOT_REPLICA"
 """The environment variable that tells a replica its number, from 0."""
@@ -27,3 +29,15 @@ def instances(name: str, config: structs.Process) -> dict[str, structs.Process]:
         variables = {VARIABLE: str(index), **config.environment_variables}
         found[f"{name}[{index}]"] = msgspec.structs.replace(config, environment_variables=variables)
     return found
+
+
+def scaled(name: str, config: structs.Process, replicas: int) -> structs.Process:
+    """The entry ``name`` with so many replicas. Raises ControlError."""
+    if config.replicas is None:
+        hint = "give it `replicas: 1` in the configuration first"
+        raise ControlError(f'cannot scale "{name}": it has no replicas', hint=hint, status=409, kind="no-replicas")
+    most = 1 if config.sockets else MAX_REPLICAS
+    if not 0 <= replicas <= most:
+        message = f'cannot scale "{name}" to {replicas} replicas'
+        raise ControlError(message, hint=f"write a number from 0 to {most}", status=400, kind="bad-request")
+    return msgspec.structs.replace(config, replicas=replicas)

@@ -1,0 +1,99 @@
+"""What belongs to a process, put together: its output, its health, its sockets, its schedule.
+
+Each of them is imported only for a process whose configuration asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ocelot.config import structs
+from ocelot.linux.descriptors import Writer
+from supervisor.output import Output
+from supervisor.process import Change, Process
+from supervisor.relay import Relay
+from supervisor.surroundings import Schedule, Surroundings
+
+OutputFactory = Callable[[str, structs.Log], Output]
+
+
+class Assembly:
+    """Makes processes. ``outputs``: by the name of the process. ``publish`` is told of every change of theirs."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        publish: Callable[[Change], None],
+        *,
+        stdout: Writer,
+        stderr: Writer,
+        relay: Relay,
+        make_output: OutputFactory | None = None,
+    ) -> None:
+        self.outputs: dict[str, Output] = {}
+        self._around = around
+        self._publish = publish
+        self._relay = relay
+        self._make_output = make_output or partial(_make_output, stdout=stdout, stderr=stderr, relay=relay)
+
+    def make(self, name: str, config: structs.Process) -> Process:
+        self.outputs[name] = self._make_output(name, config.log)
+        process = Process(name, config, self._around, self.outputs[name], self._publish)
+        self._look_after(process)
+        process.schedule = schedule_of(process)
+        return process
+
+    def renew(self, process: Process, before: structs.Process) -> None:
+        """Before its first start with a new configuration: what was made from the one ``before``."""
+        config = process.config
+        if config.log != before.log:
+            self.outputs[process.name].close()
+            process.output = self.outputs[process.name] = self._make_output(process.name, config.log)
+        if process.health is not None:
+            process.health.close()
+            process.health = None
+        if process.listening is not None and config.sockets != before.sockets:
+            process.listening.renew(config.sockets)
+            if not config.sockets:
+                process.listening = None
+        self._look_after(process)
+
+    def discard(self, process: Process) -> None:
+        """It is down for good: close what belongs to it."""
+        if process.schedule is not None:
+            process.schedule.close()
+        process.let_go()
+        self.outputs.pop(process.name).close()
+
+    def _look_after(self, process: Process) -> None:
+        """Give it a health if its configuration says how to know it; what that needs is imported only then."""
+        config = process.config
+        if config.readiness_probe or config.liveness_probe or config.startup_probe or config.notify:
+            from supervisor.health import attend
+
+            process.health = attend(
+                process.name,
+                config,
+                self._around,
+                output=self.outputs[process.name],
+                relay=self._relay,
+                changed=process.readiness_changed,
+            )
+        if config.sockets and process.listening is None:
+            from supervisor.sockets import Listening
+
+            process.listening = Listening(config.sockets)
+
+
+def schedule_of(process: Process) -> Schedule | None:
+    """A new one, which does not tick yet; None if it has none."""
+    if process.config.schedule is None:
+        return None
+    from supervisor.schedule import Scheduled
+
+    return Scheduled(process, process.config.schedule)
+
+
+def _make_output(name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay) -> Output:
+    return Output(name, config, stdout=stdout, stderr=stderr, relay=relay)
