@@ -110,19 +110,27 @@ def test_python_variables_of_ours_do_not_reach_a_child(monkeypatch):
     assert environment["PATH"].endswith(":/run/ocelot/bin")
 
 
+def free_numbers(count):
+    """The numbers that the next descriptors here will get."""
+    opened = [os.open("/", os.O_RDONLY) for _ in range(count)]
+    for fd in opened:
+        os.close(fd)
+    return opened
+
+
 @pytest.mark.parametrize("aside", [False, True])
 def test_descriptors_get_the_numbers_that_were_asked_for(tmp_path, aside):
-    """Whatever numbers they, the report and the streams have here: each of them could be in the way."""
+    """Those that they have crosswise, and those that copies of them, the report and the streams would get here."""
     files = []
-    for name in ("a", "b", "c"):
+    for name in "abcdefgh":
         (tmp_path / name).write_text(name)
         files.append(os.open(tmp_path / name, os.O_RDONLY))
     try:
-        numbers = [files[1], files[0], 3]  # two of them crosswise, and one that is most likely taken
+        numbers = [files[1], files[0], *reversed(free_numbers(6))]
         wanted = dict(zip(numbers, files, strict=True))
         script = 'for fd in "$@"; do cat /dev/fd/$fd; done; ls /proc/self/fd | wc -l'
         status, text = run(["sh", "-c", script, "sh", *map(str, wanted)], descriptors=wanted, aside=aside)
-        assert (status, text.split()) == (0, [f"abc{3 + len(wanted) + 1}"])
+        assert (status, text.split()) == (0, [f"abcdefgh{3 + len(wanted) + 1}"])
     finally:
         for fd in files:
             os.close(fd)
@@ -139,7 +147,7 @@ def test_a_child_that_is_handed_sockets_knows_that_it_is_meant():
 def test_a_refusal_while_descriptors_are_handed_over_says_why(tmp_path):
     (tmp_path / "file").write_text("no first line")
     with open("/dev/zero", "rb") as zero:
-        more = {"descriptors": {3: zero.fileno()}}
+        more = {"descriptors": dict.fromkeys((3, *free_numbers(20)), zero.fileno())}
         assert refused(["/nowhere"], **more).errno == errno.ENOENT
         path = {"PATH": f"{tmp_path}:/nowhere"}
         assert refused(["file"], environment=path, **more).errno == errno.EACCES
