@@ -518,3 +518,22 @@ def test_the_metrics_listener_and_the_counters_go_on(tmp_path: Path) -> None:
                 assert after[key] >= value, key
             assert after["ocelot_reaped_children_total"] > before["ocelot_reaped_children_total"] > 5
             before = after
+
+
+def test_checks_that_take_their_time_do_not_hold_it_up(tmp_path: Path) -> None:
+    probe = {
+        "handler": {"type": "exec", "command": ["/bin/sh", "-c", f"echo $$ >> {tmp_path}/checks; sleep 30; exit 1"]},
+        "period": "60s",
+        "timeout": "50s",
+    }
+    with desk(tmp_path, {"web": {**SLEEPER, "livenessProbe": probe}}) as running:
+        checks = tmp_path / "checks"
+        until(lambda: checks.exists() and checks.read_text().endswith("\n"))
+        (first,) = checks.read_text().split()
+        before = now(running, "web")
+        reexec(running)
+        until(lambda: len(checks.read_text().split()) == 2, 30)  # made anew, as it was due
+        until(lambda: not Path(f"/proc/{first}").exists())
+        after = now(running, "web")
+        assert after["pid"] == before["pid"]
+        assert after["health"]["probes"][0]["failures"] == 0

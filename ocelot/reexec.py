@@ -254,7 +254,8 @@ def describe_life(life: Life) -> LifeSnapshot:
         raise NotNow("something is being done in a thread")
     supervised = life.supervisor.snapshot()
     owned = {each.child.pid for each in supervised.processes if each.child is not None}
-    for pid in life.reaper.pids - owned:
+    reaper = life.reaper.snapshot()
+    for pid in life.reaper.pids - owned - set(reaper.passing):
         raise NotNow(f"a program runs that is no supervised process: {_command_of(pid)} (pid {pid})")
     return LifeSnapshot(
         pid=os.getpid(),
@@ -268,7 +269,7 @@ def describe_life(life: Life) -> LifeSnapshot:
         ),
         environment=pack_environment(life.machine.environment),
         supervisor=supervised,
-        reaper=life.reaper.snapshot(),
+        reaper=reaper,
         timeline=life.timeline(),
         bootstrap=life.config if isinstance(life.config, structs.Bootstrap) else None,
         supervise=life.config if isinstance(life.config, structs.SuperviseFile) else None,

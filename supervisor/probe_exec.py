@@ -40,6 +40,7 @@ async def check_exec(start: Start) -> str:
             child = await start(ends)
         finally:
             ends.close()
+        child.passing = True
         said = bytearray()
         try:
             async with trio.open_nursery() as nursery:

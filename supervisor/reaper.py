@@ -36,10 +36,11 @@ class Child:
     """A process of ours. ``status`` is None while it lives.
 
     ``kill_group``: when it has died and before it is reaped, its process group (which it leads) gets SIGKILL.
+    ``passing``: an image that replaces this one may kill it, and start another in its place.
     ``heir``: the pid of the process that it goes on as when this one ends, as daemons do (MAINPID= of sd_notify(3)); 0 for none.
     """
 
-    __slots__ = ("_event", "_heir_fd", "_on_exit", "heir", "kill_group", "pid", "status")
+    __slots__ = ("_event", "_heir_fd", "_on_exit", "heir", "kill_group", "passing", "pid", "status")
 
     def __init__(self, pid: int, *, kill_group: bool, on_exit: Callable[[], None] | None) -> None:
         self.pid = pid
@@ -47,6 +48,7 @@ class Child:
         self.heir = 0
         self._heir_fd = -1
         self.kill_group = kill_group
+        self.passing = False
         self._on_exit = on_exit
         self._event: trio.Event | None = None
 
@@ -104,7 +106,9 @@ class Child:
     def snapshot(self) -> ChildSnapshot:
         from supervisor.snapshots import ChildSnapshot
 
-        return ChildSnapshot(pid=self.pid, kill_group=self.kill_group, status=self.status)
+        return ChildSnapshot(
+            pid=self.pid, kill_group=self.kill_group, status=self.status, heir=self.heir, heir_fd=self._heir_fd
+        )
 
     def _ended(self, status: ExitStatus) -> None:
         self.status = status
@@ -127,6 +131,7 @@ class Reaper:
         self._children: dict[int, Child] = {}
         self._groups: dict[int, Callable[[], None]] = {}
         self._parked: dict[int, ExitStatus] = {}
+        self._passing: list[int] = []  # children of the image before this one that are of no more use
         self._spawning = 0  # spawns under way in threads
 
     async def run(
@@ -137,6 +142,9 @@ class Reaper:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         with trio.open_signal_receiver(signal.SIGCHLD) as deaths:
             task_status.started()
+            for pid in self._passing:
+                self._children[pid] = Child(pid, kill_group=True, on_exit=None)
+                _kill_group(pid)
             await self._drain()  # those that died before we listened
             async for _ in deaths:
                 await self._drain()
@@ -144,7 +152,7 @@ class Reaper:
     def adopt(self, kept: ChildSnapshot, on_exit: Callable[[], None]) -> Child:
         """A child that the image before this one started. Call it before :meth:`run`, or its death is an orphan's."""
         child = Child(kept.pid, kill_group=kept.kill_group, on_exit=on_exit)
-        child.status = kept.status
+        child.status, child.heir, child._heir_fd = kept.status, kept.heir, kept.heir_fd
         if kept.status is None:
             self._children[kept.pid] = child
         return child
@@ -152,10 +160,12 @@ class Reaper:
     def snapshot(self) -> ReaperSnapshot:
         from supervisor.snapshots import ReaperSnapshot
 
-        return ReaperSnapshot(children_reaped=self.children_reaped, orphans_reaped=self.orphans_reaped)
+        passing = [pid for pid, child in self._children.items() if child.passing]
+        return ReaperSnapshot(passing=passing, children_reaped=self.children_reaped, orphans_reaped=self.orphans_reaped)
 
     def restore(self, kept: ReaperSnapshot) -> None:
         self.children_reaped, self.orphans_reaped = kept.children_reaped, kept.orphans_reaped
+        self._passing = kept.passing
 
     @property
     def pids(self) -> frozenset[int]:

@@ -38,11 +38,16 @@ class Snapshot(Struct, kw_only=True, omit_defaults=True):
 
 
 class ChildSnapshot(Snapshot, kw_only=True):
-    """A child of ours. ``status``: it has ended and was reaped, but its owner has not taken note yet."""
+    """A child of ours. ``status``: it has ended and was reaped, but its owner has not taken note yet.
+
+    ``heir``, ``heir_fd``: the process that it goes on as when it ends, and a pidfd of that.
+    """
 
     pid: int
     kill_group: bool
     status: ExitStatus | None = None
+    heir: int = 0
+    heir_fd: int = -1
 
 
 class RingSnapshot(Snapshot, kw_only=True):
@@ -177,6 +182,7 @@ class ProcessSnapshot(Snapshot, kw_only=True):
 
     def descriptors(self) -> list[int]:
         fds = [stream.fd for stream in self.streams.values()] + [each.fd for each in self.sockets]
+        fds += [self.child.heir_fd] if self.child is not None else []
         return fds + ([self.health.said.fd] if self.health is not None and self.health.said is not None else [])
 
 
@@ -198,6 +204,9 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
 
 
 class ReaperSnapshot(Snapshot, kw_only=True):
+    """``passing``: children whose end nobody will ask for any more: checks, which the next image makes anew."""
+
+    passing: list[int] = []
     children_reaped: int = 0
     orphans_reaped: int = 0
 
