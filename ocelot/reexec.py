@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,18 +63,21 @@ class Image:
 def find_image(runtime: str | None) -> Image:
     """The image in the folder ``runtime``; None: the one that runs, as it is on disk now. Raises ControlError."""
     if runtime is not None:
-        return _in_folder(runtime)
-    # How this process was started, without the arguments for ocelot
-    started = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
-    own = os.path.dirname(os.path.dirname(sys.executable))
-    by_hand = "-m" in started or not os.path.exists(os.path.join(own, "bin", "ocelot"))
+        return in_folder(runtime)
+    return as_started(sys.executable, sys.orig_argv, sys.argv, machine=identity() is Identity.MACHINE)
+
+
+def as_started(executable: str, original: Sequence[str], arguments: Sequence[str], *, machine: bool) -> Image:
+    """The image of a process with this interpreter, this whole command line, and of it these words for the program itself."""
+    started = original[: len(original) - len(arguments) + 1]
+    folder = os.path.dirname(os.path.dirname(executable))
+    by_hand = "-m" in started or not os.path.exists(os.path.join(folder, "bin", "ocelot"))
     # In a machine it was /init, which is gone, or that of another
-    if by_hand and identity() is not Identity.MACHINE:
-        return Image((sys.executable, *started[1:]))
-    return _in_folder(own)
+    return Image((executable, *started[1:])) if by_hand and not machine else in_folder(folder)
 
 
-def _in_folder(folder: str) -> Image:
+def in_folder(folder: str) -> Image:
+    """The image whose program is ``bin/ocelot`` in ``folder``. Raises ControlError."""
     script = os.path.join(folder, "bin", "ocelot")
     hint = "name the folder that ocelot runtime build has made, or an environment that ocelot is installed in"
     if not os.path.isabs(folder):
@@ -168,7 +172,7 @@ async def _ask(life: Life, image: Image) -> None:
         os.close(state)
         os.close(words)
     if status is None or not status.success:
-        why = _gist(said) or str(status or "it takes too long")
+        why = gist(said) or str(status or "it takes too long")
         raise _refused(
             f"cannot replace ocelot by {image}: it does not take over the state: {why}",
             "everything goes on as before; another version may understand it",
@@ -176,7 +180,7 @@ async def _ask(life: Life, image: Image) -> None:
     log.info(f"{image} can take over: {said}")
 
 
-def _gist(said: str) -> str:
+def gist(said: str) -> str:
     """The error of a command line of ours, else the last line, which is the error of a traceback."""
     lines = said.splitlines() or [""]
     own = [line.removeprefix("ocelot: ") for line in lines if line.startswith("ocelot: ")]
