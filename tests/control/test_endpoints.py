@@ -270,6 +270,18 @@ def test_waiting_ends_when_it_has_come_or_cannot_come_any_more(
     assert took >= 5.0 if not settled else 1.0 <= took < 2.0
 
 
+def test_what_runs_without_being_ready_is_waited_for() -> None:
+    machine = FakeMachine()
+    machine.supervisor.status("web").ready = False
+    _, answer = ask(machine, "POST", "/v1/processes/web/wait", b'{"condition": "running", "timeout": 5}')
+    assert answer["settled"]
+    _, answer = ask(machine, "POST", "/v1/processes/web/wait", b'{"condition": "ready", "timeout": 5}')
+    assert not answer["settled"]
+    body = b'{"condition": "ready", "timeout": 5}'
+    become_ready = [lambda: machine.supervisor.become("web", State.RUNNING)]
+    assert play(machine, "/v1/processes/web/wait", body, *become_ready)[1]["settled"]
+
+
 def test_waiting_for_several_ends_with_the_first_that_fails() -> None:
     machine = FakeMachine()
     machine.supervisor.become("web", State.STARTING)
