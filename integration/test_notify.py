@@ -167,15 +167,45 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
     """The first process exits, as daemons do: that is no end, but the end of its heir is."""
     again = {"type": "Always", "backoff": "0s"}
     with desk(tmp_path, {"daemon": speaking("0.1", "succeed", restartPolicy=again)}) as machine:
-        found = until(machine, lambda all_: all_["daemon"]["health"]["notify"]["text"] == "goes on")["daemon"]
-        assert found["pid"] == found["health"]["notify"]["mainPid"]
+
+        def goes_on() -> dict[str, Any]:
+            def heir(all_: dict[str, Any]) -> bool:
+                notify = all_["daemon"]["health"]["notify"]
+                return bool(notify["text"] == "goes on" and notify["mainPid"] == all_["daemon"]["pid"])
+
+            found: dict[str, Any] = until(machine, heir)["daemon"]
+            return found
+
+        found = goes_on()
         assert (found["state"], found["ready"], found["restarts"]) == ("running", True, 0)
         os.kill(found["pid"], signal.SIGKILL)
         until(machine, lambda all_: all_["daemon"]["restarts"] == 1)
-        last = until(machine, lambda all_: all_["daemon"]["health"]["notify"]["text"] == "goes on")["daemon"]
+        last = goes_on()
         assert (last["restartsByCause"], last["lastExit"]["signal"]) == ({"signal": 1}, "SIGKILL")
         assert machine.ctl("stop", "daemon").returncode == 0
         assert not os.path.exists(f"/proc/{last['pid']}")
+
+
+def test_who_spoke_while_ocelot_had_no_time_is_not_condemned(tmp_path: Path) -> None:
+    """A machine that is overloaded, or was paused, must not kill processes that did what they should."""
+    said = {
+        "faithful": speaking("READY=1", *["ping"] * 50, notify={"type": "systemd", "watchdog": "400ms"}),
+        "late": speaking("0.5", "READY=1", notify={"type": "systemd", "timeout": "700ms"}),
+        "newline": {
+            "program": "/bin/sh",
+            "arguments": ["-c", "sleep 0.5; echo >&5; exec sleep 1000"],
+            "notify": {"fd": 5, "timeout": "700ms"},
+        },
+    }
+    with desk(tmp_path, said) as machine:
+        until(machine, lambda all_: all_["faithful"]["ready"] and all_["late"]["pid"] and all_["newline"]["pid"])
+        machine.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        machine.process.send_signal(signal.SIGCONT)
+        found = until(machine, lambda all_: all(each["state"] != "starting" for each in all_.values()))
+        assert {name: (each["state"], each["restarts"]) for name, each in found.items()} == dict.fromkeys(
+            said, ("running", 0)
+        )
 
 
 class Silent:

@@ -54,6 +54,11 @@ class Newline:
         if kept.ready:
             self.ready.set()
 
+    def catch_up(self) -> None:
+        """Take what has come: it may be we who had no time, and not the process."""
+        if self._reader >= 0:
+            self._readable()
+
     def close(self) -> None:
         reader, self._reader = self._reader, -1
         if reader >= 0:

@@ -250,6 +250,9 @@ class FakeSaid:
     def handles(self):
         return None
 
+    def catch_up(self):
+        pass
+
     def begin(self, leader):
         self.leader = leader
         trio.lowlevel.spawn_system_task(self._say)
