@@ -1,15 +1,18 @@
 """What probes send and understand, without a network."""
 
+import sys
 from contextlib import suppress
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as some
 
 from ocelot.config import structs
 from ocelot.config.addresses import parse_address, parse_statuses
+from ocelot.errors import OcelotError
 from supervisor.notify import parse
-from supervisor.probe_grpc import request, serving_status
+from supervisor.probe_grpc import check_grpc, request, serving_status
 from supervisor.probe_network import request_headers
 
 
@@ -105,3 +108,11 @@ def test_a_request_names_its_host(config, host):
     headers = request_headers(structs.HttpGet(**config))
     assert [value for name, value in headers if name == "Host"] == ([host] if host else [])
     assert len({name.lower() for name, _ in headers}) == len(headers)
+
+
+def test_without_its_package_a_grpc_probe_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h2.connection", None)
+    with pytest.raises(OcelotError) as caught:
+        trio.run(check_grpc, structs.Grpc(port=1), 1.0)
+    assert caught.value.message == "cannot speak gRPC: the package h2 is not there"
+    assert "ocelot-init[grpc]" in caught.value.hint
