@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.testing
 
 from ocelot.config import structs
 from ocelot.states import Cause
@@ -148,6 +149,28 @@ def test_nothing_is_made_up_for_after_a_pause():
         assert trio.current_time() == 45
 
     run(test)
+
+
+@pytest.mark.parametrize(("late", "misses"), [([5], 0), ([5, 5], 1), ([1.5], 1)])
+def test_a_check_is_made_again_when_we_had_no_time_ourselves(late, misses):
+    """A machine that was paused must not condemn everything that runs on it; but this is no excuse for ever."""
+
+    async def test():
+        pauses = list(late)
+
+        async def check():
+            if pauses:
+                clock.jump(pauses.pop(0))
+                await trio.sleep_forever()
+            return "fine"
+
+        mine = Probe("liveness", structs.Probe(handler=HANDLER), check)
+        mine.begin()
+        assert await mine.step() is (misses == 0)
+        assert (mine.misses, mine.runs) == (misses, 1)
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(test, clock=clock)
 
 
 def test_a_verdict_and_a_status_say_what_was_found():
