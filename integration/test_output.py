@@ -526,6 +526,30 @@ def test_following_sees_lines_as_they_come_with_their_stream() -> None:
     trio.run(main)
 
 
+def test_an_output_with_another_configuration_keeps_what_the_one_before_had_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        relay = Relay()
+        nowhere = Writer.nowhere()
+        path = tmp_path / "log"
+        old = Output("x", config(structs.File(path=str(path))), stdout=nowhere, stderr=nowhere, relay=relay)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay.run)
+            await child(old, "echo before")
+            new = Output(
+                "x", config(structs.File(path=str(path)), ring=2000), stdout=nowhere, stderr=nowhere, relay=relay
+            )
+            new.succeed(old)
+            old.close()
+            await child(new, "echo after")
+            nursery.cancel_scope.cancel()
+        assert [line.text for line in new.lines()] == ["before", "after"]
+        assert new.counters["stdout"].bytes == len("before\nafter\n")
+        assert path.read_text() == "before\nafter\n"
+        new.close()
+
+    trio.run(main)
+
+
 def test_syslog_gets_one_rfc5424_message_a_line(tmp_path: Path) -> None:
     async def main() -> None:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -51,12 +51,17 @@ def service(path: Path, rotation: dict[str, Any], count: int, **more: Any) -> di
 
 
 def contents(path: Path) -> list[bytes]:
-    """Of the old files, the oldest first, and of the log file."""
-    found = []
-    for file in old_files(str(path)):
-        data = (path.parent / file.name).read_bytes()
-        found.append(gzip.decompress(data) if file.suffix == ".gz" else data)
-    return [*found, path.read_bytes()]
+    """Of the old files, the oldest first, and of the log file; taken again when one is compressed meanwhile."""
+    while True:
+        try:
+            return [*(_unpacked(path.parent / file.name) for file in old_files(str(path))), path.read_bytes()]
+        except FileNotFoundError:
+            assert path.exists()
+
+
+def _unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
 def expected(count: int) -> list[bytes]:

@@ -48,8 +48,10 @@ class Assembly:
         """Before its first start with a new configuration: what was made from the one ``before``."""
         config = process.config
         if config.log != before.log:
-            self.outputs[process.name].close()
-            process.output = self.outputs[process.name] = self._make_output(process.name, config.log)
+            old, new = self.outputs[process.name], self._make_output(process.name, config.log)
+            new.succeed(old)
+            old.close()
+            process.output = self.outputs[process.name] = new
         if process.health is not None:
             process.health.close()
             process.health = None

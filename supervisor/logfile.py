@@ -59,12 +59,11 @@ class LogFiles:
             file = self._files[path] = LogFile(path, rotation, start=self._start)
         else:
             file.configure(rotation)
-        file.sharers += 1
         return file
 
 
 class LogFile:
-    """One log file. ``sharers``: streams that may write to it; it is open while one of them has it in use."""
+    """One log file. ``sharers``: how many streams may write to it; it is open while one of them has it in use."""
 
     def __init__(
         self,

@@ -133,8 +133,18 @@ class Output:
         self.abandon()
         for stream in self._streams.values():
             stream.sink.close()
+            if isinstance(stream.sink.inner, sinks.FileSink):
+                stream.sink.inner.leave()
         if self._own_relay:
             self._relay.close()
+
+    def succeed(self, before: Output) -> None:
+        """Take the place of an output with another configuration: keep what it has kept, and go on counting."""
+        for kind, stream in self._streams.items():
+            old = before._streams.get(kind)
+            if old is not None:
+                stream.ring.restore(old.ring.snapshot())
+                stream.counters.add(old.counters)
 
     def rotate(self) -> int:
         """Rotate its log files, or open those without rotation anew; how many streams go to one.

@@ -62,6 +62,11 @@ class Counters:
     dropped: int = 0
     rotations: int = 0
 
+    def add(self, others: Counters) -> None:
+        self.bytes += others.bytes
+        self.dropped += others.dropped
+        self.rotations += others.rotations
+
 
 class Relay:
     """Calls back when descriptors are readable. Run :meth:`run` in a task; adding and removing works at any time."""

@@ -149,6 +149,12 @@ class FileSink(Late):
     def __init__(self, file: LogFile, counters: Counters) -> None:
         self.file = file
         self.counters = counters
+        file.sharers += 1
+
+    def leave(self) -> None:
+        """It is not one of the file's streams any more."""
+        self.file.close(self)
+        self.file.sharers -= 1
 
     @property
     def whole_lines(self) -> bool:

@@ -92,7 +92,7 @@ class FakeOutput:
     def __init__(self, *_):
         self.stdout = self.stderr = -1
         self.opened = self.finished = self.closed = 0
-        self.broken = None
+        self.broken = self.predecessor = None
 
     def open(self):
         if self.broken:
@@ -105,6 +105,9 @@ class FakeOutput:
 
     async def finish(self):
         self.finished += 1
+
+    def succeed(self, before):
+        self.predecessor = before
 
 
 def surroundings(spawner, **kwargs):

@@ -100,6 +100,7 @@ def test_another_log_comes_with_the_next_start():
         await it.supervisor.restart(["a"])
         await trio.sleep(1)
         assert it.supervisor.outputs["a"] is not before
+        assert it.supervisor.outputs["a"].predecessor is before
         assert before.closed == 2
 
     scenario(story, a={}, b={})

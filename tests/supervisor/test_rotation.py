@@ -42,7 +42,6 @@ class Bench:
         self.now = MORNING
         self.clock = 0.0
         self.file = LogFile(str(path), config, start=lambda work: None, now=lambda: self.now, clock=lambda: self.clock)
-        self.file.sharers = sharers
         self.sinks = [FileSink(self.file, Counters()) for _ in range(sharers)]
 
     def write(self, data: bytes, number: int = 0) -> None:
@@ -182,6 +181,8 @@ def test_two_streams_share_a_file_and_cut_no_line_of_each_other(tmp_path: Path) 
     assert sinks[0].offer(b"one\nunfinished") == 14
     assert sinks[1].offer(b"two\n") == 4
     assert path.read_bytes() == b"one\nunfinished\ntwo\n"
+    sinks[1].leave()
+    assert not sinks[0].whole_lines
 
 
 def test_what_somebody_moved_away_is_made_again_within_a_second(tmp_path: Path) -> None:
