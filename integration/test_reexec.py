@@ -537,3 +537,31 @@ def test_checks_that_take_their_time_do_not_hold_it_up(tmp_path: Path) -> None:
         after = now(running, "web")
         assert after["pid"] == before["pid"]
         assert after["health"]["probes"][0]["failures"] == 0
+
+
+def test_what_is_started_later_is_given_the_same(tmp_path: Path) -> None:
+    """Signals, limits, environment, descriptors: nothing of the way through another image is seen in its children."""
+    entry = shell("exec sleep 1000")
+
+    def given(pid: int) -> dict[str, Any]:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        keep = ("SigBlk", "SigIgn", "SigCgt", "Umask", "NoNewPrivs", "Groups", "Cap", "Uid", "Gid")
+        return {
+            "status": [line for line in status if line.startswith(keep)],
+            "limits": Path(f"/proc/{pid}/limits").read_text(),
+            "environment": sorted(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")),
+            "descriptors": sorted(os.listdir(f"/proc/{pid}/fd")),
+            "cwd": os.readlink(f"/proc/{pid}/cwd"),
+            "score": Path(f"/proc/{pid}/oom_score_adj").read_text(),
+        }
+
+    with desk(tmp_path, {"before": entry, "after": entry}) as running:
+        running.ctl("start", "before", "after")
+        reexec(running)
+        reexec(running)
+        running.ctl("restart", "after")
+        seen = by_name(running.json("status"))
+        assert seen["after"]["restarts"] == 1
+        assert given(seen["before"]["pid"]) == given(seen["after"]["pid"])
+        own = Path(f"/proc/{running.process.pid}/status").read_text()
+        assert "SigBlk:\t0000000000000000" in own
