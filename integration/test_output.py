@@ -306,7 +306,8 @@ def test_a_full_disk_drops_counts_marks_the_gap_and_goes_on(tmp_path: Path) -> N
 
 
 @pytest.mark.root
-def test_block_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rotation", [None, structs.Rotation(max_size_bytes=99_999)], ids=["", "rotated"])
+def test_block_on_a_full_disk_loses_nothing(tmp_path: Path, rotation: structs.Rotation | None) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
     try:
 
@@ -315,12 +316,17 @@ def test_block_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
             ballast = tmp_path / "ballast"
             ballast.write_bytes(b"x" * 900 * 1024)
             destination = structs.File(path=str(path))
-            output = Output("w", config(destination, on_full="block"), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+            blocking = config(destination, on_full="block", rotation=rotation)
+            output = Output("w", blocking, stdout=Writer.nowhere(), stderr=Writer.nowhere())
+
+            def written() -> int:
+                return sum(each.stat().st_size for each in tmp_path.iterdir() if each.name.startswith("log"))
+
             async with relaying(output):
                 ends = output.open()
                 process = subprocess.Popen(["sh", "-c", "yes | head -c 600000"], stdout=ends.stdout)
                 ends.close()
-                while path.stat().st_size < 120_000:
+                while written() < 120_000:
                     await trio.sleep(0.01)
                 with trio.move_on_after(0.5):
                     await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
@@ -328,8 +334,9 @@ def test_block_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
                 ballast.unlink()
                 assert await trio.to_thread.run_sync(process.wait) == 0
                 await output.finish()
-            assert path.stat().st_size == 600_000
+            assert written() == 600_000
             assert output.counters["stdout"].dropped == 0
+            assert len(list(tmp_path.iterdir())) == (1 if rotation is None else 7)
 
         trio.run(main)
     finally:

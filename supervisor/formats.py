@@ -21,7 +21,7 @@ LONGEST = 16 * 1024
 """Bytes of text a record; longer lines become several, all but the last marked as partial."""
 
 
-class Record(Struct, omit_defaults=True):
+class Record(Struct, omit_defaults=True, gc=False):
     """``partial``: the line goes on in the next record of its stream, or has no end."""
 
     time: str
