@@ -83,8 +83,9 @@ def test_a_timer_of_the_real_clock() -> None:
         clock = RealClock()
         at = clock.now() + 0.2
         with trio.fail_after(10):
-            assert await clock.sleep_until(at)
-            assert await clock.sleep_until(at - 100)  # already over
+            assert await clock.sleep_until(at, clock.offset())
+            assert await clock.sleep_until(at - 100, clock.offset())  # already over
+            assert not await clock.sleep_until(at + 100, clock.offset() - 2)  # set before the timer was there
         return clock.now() - at
 
     assert trio.run(test) >= 0

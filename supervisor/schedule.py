@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 LATE = 60.0
 """Seconds; a time that the clock has jumped over is still met when it is no longer ago."""
 
+STEP = 1.0
+"""Seconds; by less than this the clock is corrected, not set."""
+
 STEP_BACK = 3 * 3600.0
 """Seconds; the clock may be set back so far without anything running twice."""
 
@@ -60,11 +63,17 @@ class RealClock:
     def now(self) -> float:
         return time.clock_gettime(time.CLOCK_REALTIME)
 
-    async def sleep_until(self, at: float) -> bool:
-        """Whether ``at`` has come; False: the clock was set."""
+    def offset(self) -> float:
+        """What it is ahead of trio's clock; changes only when it is set."""
+        return self.now() - trio.current_time()
+
+    async def sleep_until(self, at: float, offset: float) -> bool:
+        """Whether ``at`` has come; False: the clock was set, since now or since it had that ``offset``."""
         fd = syscalls.timerfd_create(time.CLOCK_REALTIME)
         try:
             syscalls.timerfd_settime(fd, at)
+            if abs(self.offset() - offset) > STEP:
+                return False  # between the plan and the timer: nobody was told
             await trio.lowlevel.wait_readable(fd)
             os.read(fd, 8)
         except OSError as error:
@@ -113,9 +122,11 @@ class Calendar:
         self._clock = clock or RealClock()
         self._zone = _zone(timezone)
         self._last = -math.inf
+        self._offset = 0.0
         self._times(self._clock.now())
 
     def plan(self) -> None:
+        self._offset = self._clock.offset()
         now = self._clock.now()
         after = max(now, self._last) if now > self._last - STEP_BACK else now
         found = next(self._times(after), None)
@@ -127,7 +138,7 @@ class Calendar:
             if self.next_run is None:
                 await trio.sleep_forever()
             at = self.next_run
-            if await self._clock.sleep_until(at) or at <= self._clock.now() <= at + LATE:
+            if await self._clock.sleep_until(at, self._offset) or at <= self._clock.now() <= at + LATE:
                 self._last = at
                 self.plan()
                 return

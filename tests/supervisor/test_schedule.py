@@ -21,19 +21,24 @@ class Clock:
     """A real clock that goes with trio's, and can be set."""
 
     def __init__(self, now):
-        self.offset = now.timestamp()
+        self.ahead = now.timestamp()
         self.was_set = trio.Event()
 
     def now(self):
-        return self.offset + trio.current_time()
+        return self.ahead + trio.current_time()
+
+    def offset(self):
+        return self.ahead
 
     def set(self, now):
-        self.offset = now.timestamp() - trio.current_time()
+        self.ahead = now.timestamp() - trio.current_time()
         self.was_set.set()
         self.was_set = trio.Event()
 
-    async def sleep_until(self, at):
+    async def sleep_until(self, at, offset):
         came = False
+        if offset != self.ahead:
+            return False
 
         async with trio.open_nursery() as nursery:
 
@@ -58,7 +63,7 @@ def calendar(story, cron, now, timezone="UTC"):
 
     async def test():
         clock = Clock(now)
-        clock.offset -= trio.current_time()
+        clock.ahead -= trio.current_time()
         times = Calendar(cron, timezone, clock)
         met = []
 
