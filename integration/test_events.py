@@ -68,6 +68,24 @@ def test_followers_hear_of_changes_as_they_happen(machine: Desk) -> None:
         assert follower.wait(PATIENCE) == 130
 
 
+def test_a_follower_goes_on_across_a_reexec_and_misses_nothing(machine: Desk) -> None:
+    command = [*CTL, "events", "-f", "--json", "web"]
+    with subprocess.Popen(command, env=machine.environment, stdout=subprocess.PIPE, stderr=-1, text=True) as follower:
+        assert follower.stdout is not None
+        found = [json.loads(follower.stdout.readline()) for _ in range(2)]
+        assert machine.ctl("reexec").returncode == 0
+        machine.ctl("restart", "web")
+        while found[-1]["kind"] != "change" or [event["state"] for event in found].count("running") < 2:
+            found.append(json.loads(follower.stdout.readline()))
+        assert [event["kind"] for event in found] == ["change"] * len(found)
+        states = [event["state"] for event in found]
+        assert states == ["starting", "running", "stopping", "stopped", "starting", "running"]
+        numbers = [event["number"] for event in found]
+        assert numbers == sorted(set(numbers))
+        machine.process.terminate()
+        assert follower.wait(PATIENCE) == 3
+
+
 def test_wait_returns_when_it_has_come(machine: Desk) -> None:
     assert machine.ctl("wait", "web").returncode == 0
     assert machine.ctl("wait", "done", "--for", "completed").returncode == 0

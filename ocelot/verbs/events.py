@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import Any
 
-from ocelot.errors import OcelotError, UsageError
+from ocelot.errors import ControlError, OcelotError, UsageError
 from ocelot.verbs.arguments import Add, duration, names, query
 from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain, told
 from ocelot.verbs.terminal import colour, columns, print_json
@@ -27,16 +28,53 @@ def _events(options: Namespace) -> int:
 
     if options.lines is not None and options.lines < 0:
         raise UsageError("cannot show less than no events", hint="give --lines a number from 0 up")
-    given = {"n": options.lines, "after": options.after, "follow": "true" if options.follow else None}
-    parameters = [(name, str(value)) for name, value in given.items() if value is not None]
     show = event_printer(colour=colour(), raw=options.json)
-    with Client(options.socket, None if options.follow else 30.0) as client:
+    last: int | None = options.after
+    again = False
+    while True:
+        for line, number in _stream(options, last, again=again):
+            print(show(line), flush=options.follow)
+            last = number if number is not None else last
+        if not options.follow:
+            return OK
+        again = True  # another ocelot may have taken over (reexec), which knows what this one has written down
+
+
+def _stream(options: Namespace, after: int | None, *, again: bool = False) -> Iterator[tuple[bytes, int | None]]:
+    """Lines of events with their numbers, until the connection ends.
+
+    ``again``: it has ended before; go on after the number ``after``, as soon as somebody answers. Raises ControlError.
+    """
+    import json
+
+    count = None if again else options.lines
+    given = {"n": count, "after": after, "follow": "true" if options.follow else None}
+    parameters = [(name, str(value)) for name, value in given.items() if value is not None]
+    with _connect(options, patient=again) as client:
         reply = client.request("GET", "/v1/events" + query(options.names, parameters))
         if reply.status != 200:
             raise told(reply.status, reply.read())
-        for line in reply.lines():
-            print(show(line), flush=options.follow)
-    return OK
+        try:
+            for line in reply.lines():
+                yield line, json.loads(line).get("number")
+        except ControlError as error:
+            if not options.follow or error.kind != "unreachable":
+                raise
+
+
+def _connect(options: Namespace, *, patient: bool) -> Client:
+    """``patient``: try for some seconds."""
+    import time
+
+    delay = 0.05
+    while True:
+        try:
+            return Client(options.socket, None if options.follow else 30.0)
+        except ControlError as error:
+            if not patient or error.kind != "unreachable" or delay > 2.0:
+                raise
+        time.sleep(delay)
+        delay *= 2
 
 
 def _add_wait(command: ArgumentParser) -> None:
