@@ -309,7 +309,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 def test_a_supervised_user_may_open_its_own_output_and_nothing_of_ours_changes_hands(tmp_path):
     before = os.stat("/dev/null")
-    script = "id -un; echo reopened > /dev/stdout; echo error > /dev/stderr; exec sleep 100"
+    script = "id -un; echo reopened > /dev/stdout; echo mistaken > /dev/stderr; exec sleep 100"
     processes = {
         "web": {"program": "/bin/sh", "arguments": ["-c", script], "user": "nobody"},
         "quiet": {**SLEEPER, "user": "nobody", "log": {"stdout": {"destination": {"type": "null"}}}},
@@ -318,7 +318,7 @@ def test_a_supervised_user_may_open_its_own_output_and_nothing_of_ours_changes_h
     tmp_path.chmod(0o755)
     with desk(tmp_path, processes) as ocelot:
         deadline = time.monotonic() + PATIENCE
-        while "error" not in ocelot.log.read_text() and time.monotonic() < deadline:
+        while "mistaken" not in ocelot.log.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
         lines = ocelot.log.read_text()
         assert "nobody" in lines

@@ -107,7 +107,7 @@ def test_limits_are_set_enforced_and_told(lab: Lab) -> None:
         roots.script(tree, f"/srv/{name}", text)
     (tree / "srv/box.yaml").write_text(json.dumps(BOX_FILE))
     disk = Drive(lab.ext4(tree))
-    ending = lab.boot(CONFIG, devices=[disk]).wait()
+    ending = lab.boot(CONFIG, devices=[disk]).wait(180)
     console = ending.console
 
     assert "limits: 41943040 31457280 150000 100000 30" in console
