@@ -21,9 +21,9 @@ import trio.testing
 from ocelot import log
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
+from supervisor.forwarding import KMSG_MAX, KmsgSink
 from supervisor.output import Output
 from supervisor.relay import Relay
-from supervisor.sinks import KMSG_MAX, KmsgSink
 
 DEADLINE = 30
 

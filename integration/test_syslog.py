@@ -21,8 +21,8 @@ from integration.lab import cache
 from integration.test_output import child, config, messages, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
+from supervisor.forwarding import KmsgSink
 from supervisor.output import Output
-from supervisor.sinks import KmsgSink
 
 DEADLINE = 30.0
 RSYSLOGD = cache.daemon("rsyslog", "/usr/sbin/rsyslogd")

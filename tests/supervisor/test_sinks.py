@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
-from supervisor import sinks
+from supervisor import forwarding, sinks
 from supervisor.relay import Counters, Relay
 
 
@@ -46,7 +46,7 @@ def test_pieces_of_valid_text_are_valid_text(text: str, limit: int) -> None:
 
 
 def test_a_syslog_message_is_rfc_5424() -> None:
-    sink = sinks.SyslogSink("/dev/log", "web server", "stderr", now=lambda: 1_700_000_000.25)
+    sink = forwarding.SyslogSink("/dev/log", "web server", "stderr", now=lambda: 1_700_000_000.25)
     head, _, rest = sink.format(b"text").partition(b" ")
     assert head == b"<27>1"
     stamp, _host, app, procid, msgid, data, text = rest.split(b" ")
@@ -64,7 +64,7 @@ def test_a_syslog_message_is_rfc_5424() -> None:
     ],
 )
 def test_udp_addresses(address: str, expected: tuple[str, int]) -> None:
-    assert sinks.udp_address(address) == expected
+    assert forwarding.udp_address(address) == expected
 
 
 @pytest.mark.parametrize(
