@@ -81,7 +81,10 @@ def do(word: str) -> None:
             os._exit(0)
         while os.getppid() == parent:
             time.sleep(0.01)
-        send(b"STATUS=goes on")
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(1000)
+        send(f"STATUS=goes on with {worker}".encode())
     elif word == "ping":
         for _ in range(6):
             time.sleep(0.1)

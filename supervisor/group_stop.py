@@ -66,11 +66,11 @@ async def await_end(
             await kill_cgroup(cgroup)
     elif cgroup is not None:
         await _await_cgroup(cgroup, within, gone, emptied, f"{name}: killed {{}} of its cgroup: left over", late)
-    elif spawner.watch_group(child.pid, gone):
+    elif spawner.watch_group(child.group, gone):
         if not await within(emptied.is_set):
-            killed = spawner.kill_leftovers(child.pid)
+            killed = spawner.kill_leftovers(child.group)
             log.warn(f"{name}: killed {killed} of its group: left over {late()}")
-        spawner.unwatch_group(child.pid)
+        spawner.unwatch_group(child.group)
 
 
 async def _await_cgroup(
@@ -104,4 +104,4 @@ def _signal_group(child: Child, number: int) -> None:
     try:
         child.signal_group(number)
     except OSError as error:
-        log.error(f"cannot send {signal_name(number)} to process group {child.pid}: {os.strerror(error.errno or 0)}")
+        log.error(f"cannot send {signal_name(number)} to process group {child.group}: {os.strerror(error.errno or 0)}")

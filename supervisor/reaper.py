@@ -35,15 +35,16 @@ _PARKED = 4096  # statuses kept while a spawn is under way in a thread; more are
 class Child:
     """A process of ours. ``status`` is None while it lives.
 
-    ``kill_group``: when it has died and before it is reaped, its process group (which it leads) gets SIGKILL.
+    ``kill_group``: when it has died and before it is reaped, its process group ``group`` (which it leads) gets SIGKILL.
     ``passing``: an image that replaces this one may kill it, and start another in its place.
     ``heir``: the pid of the process that it goes on as when this one ends, as daemons do (MAINPID= of sd_notify(3)); 0 for none.
     """
 
-    __slots__ = ("_event", "_heir_fd", "_on_exit", "heir", "kill_group", "passing", "pid", "status")
+    __slots__ = ("_event", "_heir_fd", "_on_exit", "group", "heir", "kill_group", "passing", "pid", "status")
 
     def __init__(self, pid: int, *, kill_group: bool, on_exit: Callable[[], None] | None) -> None:
         self.pid = pid
+        self.group = pid
         self.status: ExitStatus | None = None
         self.heir = 0
         self._heir_fd = -1
@@ -70,10 +71,10 @@ class Child:
             os.kill(self.pid, number)
 
     def signal_group(self, number: int) -> None:
-        """killpg(2) on the group it leads; nothing happens when the leader has ended. Raises PermissionError."""
+        """killpg(2) on its group; nothing happens when the leader has ended. Raises PermissionError."""
         if self.status is None:
             try:
-                os.killpg(self.pid, number)
+                os.killpg(self.group, number)
             except ProcessLookupError:
                 # It leads no group (it was started without one), or moved into another: then it alone is meant
                 os.kill(self.pid, number)
@@ -107,7 +108,12 @@ class Child:
         from supervisor.snapshots import ChildSnapshot
 
         return ChildSnapshot(
-            pid=self.pid, kill_group=self.kill_group, status=self.status, heir=self.heir, heir_fd=self._heir_fd
+            pid=self.pid,
+            group=self.group,
+            kill_group=self.kill_group,
+            status=self.status,
+            heir=self.heir,
+            heir_fd=self._heir_fd,
         )
 
     def _ended(self, status: ExitStatus) -> None:
@@ -295,7 +301,7 @@ class Reaper:
                 os.waitpid(pid, 0)
                 continue
             if child.kill_group:
-                _kill_group(pid)
+                _kill_group(child.group)
             os.waitpid(pid, 0)
             self.children_reaped += 1
             child._ended(_exit_status(dead))
@@ -308,6 +314,8 @@ class Reaper:
         if heir in self._children or _parent(heir) != os.getpid():
             return False
         child.pid = heir
+        if os.getpgid(heir) != child.group:  # else the number stays taken, since the heir is still in it
+            child.group = heir
         self._children[heir] = child
         return True
 

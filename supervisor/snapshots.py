@@ -45,6 +45,7 @@ class ChildSnapshot(Snapshot, kw_only=True):
 
     pid: int
     kill_group: bool
+    group: int = 0
     status: ExitStatus | None = None
     heir: int = 0
     heir_fd: int = -1

@@ -17,7 +17,7 @@ class FakeChild:
     """Dies when told, or of the signals in ``fatal``. ``members``: how many of its group outlive it."""
 
     def __init__(self, pid, spec, on_exit, fatal, members):
-        self.pid, self.spec, self.on_exit = pid, spec, on_exit
+        self.pid, self.group, self.spec, self.on_exit = pid, pid, spec, on_exit
         self.fatal, self.members = fatal, members
         self.status = None
         self.kill_group = True
