@@ -565,3 +565,25 @@ def test_what_is_started_later_is_given_the_same(tmp_path: Path) -> None:
         assert given(seen["before"]["pid"]) == given(seen["after"]["pid"])
         own = Path(f"/proc/{running.process.pid}/status").read_text()
         assert "SigBlk:\t0000000000000000" in own
+
+
+def test_whoever_follows_a_log_misses_nothing_and_sees_nothing_twice(tmp_path: Path) -> None:
+    counter = shell("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done")
+    with desk(tmp_path, {"web": counter}) as running:
+        said = tmp_path / "said"
+        with said.open("wb") as output:
+            command = [sys.executable, "-m", "ocelot.ctl", "logs", "-f", "--plain", "web"]
+            follower = subprocess.Popen(command, env=running.environment, stdout=output)
+        try:
+            until(lambda: len(said.read_text().splitlines()) > 20)
+            for _ in range(3):
+                reexec(running)
+                seen = len(said.read_text().splitlines())
+                until(lambda seen=seen: len(said.read_text().splitlines()) > seen + 20)
+            lines = said.read_text().splitlines()
+            assert lines[:-1] == [f"line {number}" for number in range(1, len(lines))]
+            running.process.send_signal(signal.SIGTERM)
+            assert follower.wait(30) == 3, "and when ocelot ends, it does too"
+        finally:
+            follower.kill()
+            follower.wait()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ocelot.errors import UsageError
-from ocelot.verbs.arguments import Add, everybody, moment, names, query
-from ocelot.verbs.outcome import OK, told
+from ocelot.verbs.arguments import Add, everybody, moment, names
+from ocelot.verbs.log_stream import stream
+from ocelot.verbs.outcome import OK
 from ocelot.verbs.terminal import colour, print_json
-from ocelot.wire.client import Client, call
+from ocelot.wire.client import call
 
 
 def _add_logs(command: ArgumentParser) -> None:
@@ -33,12 +34,8 @@ def _logs(options: Namespace) -> int:
         parameters.append(("follow", "true"))
     only = options.names[0] if len(options.names) == 1 else None
     show = log_printer(plain=options.plain, only=only, colour=colour(options.color), raw=options.json)
-    with Client(options.socket, None if options.follow else 30.0) as client:
-        reply = client.request("GET", "/v1/logs" + query(options.names, parameters))
-        if reply.status != 200:
-            raise told(reply.status, reply.read())
-        for line in reply.lines():
-            print(show(line), flush=options.follow)
+    for line in stream(options.socket, options.names, parameters, follow=options.follow):
+        print(show(line), flush=options.follow)
     return OK
 
 
