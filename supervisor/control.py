@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from supervisor.journal import Journal
     from supervisor.output import OutputLine
     from supervisor.process import Change
-    from supervisor.relay import Counters
     from supervisor.ring import Line
+    from supervisor.stream import Counters
     from supervisor.surroundings import Surroundings
 
 BACKLOG = 128

@@ -16,8 +16,9 @@ from ocelot.config import structs
 from ocelot.errors import describe
 from ocelot.linux.descriptors import Writer
 from supervisor import sinks
-from supervisor.relay import Counters, Relay, Stream
+from supervisor.relay import Relay
 from supervisor.ring import Line, Ring
+from supervisor.stream import Counters, Stream
 
 if TYPE_CHECKING:
     from supervisor.snapshots import StreamSnapshot

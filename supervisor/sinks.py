@@ -21,7 +21,7 @@ from ocelot.linux.descriptors import Writer
 if TYPE_CHECKING:
     from supervisor.formats import Labels
     from supervisor.logfile import LogFile, LogFiles
-    from supervisor.relay import Counters
+    from supervisor.stream import Counters
 
 BLOCK = 64 * 1024
 """Bytes a read: the size of a pipe."""

@@ -19,8 +19,8 @@ from supervisor.journal import Journal
 from supervisor.lifecycle import Event
 from supervisor.output import OutputLine
 from supervisor.process import Change
-from supervisor.relay import Counters
 from supervisor.ring import Line
+from supervisor.stream import Counters
 
 LIMITS = Limits()
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ocelot.linux.descriptors import Writer
 from supervisor.formats import LONGEST, JsonLines, Labelled, Labels
-from supervisor.relay import Counters, Relay, Stream
+from supervisor.relay import Relay
 from supervisor.ring import Ring
+from supervisor.stream import Counters, Stream
 
 AT = 1_795_427_100.25
 

@@ -17,9 +17,9 @@ from ocelot import log
 from ocelot.config import structs
 from supervisor import rotation
 from supervisor.logfile import LogFile, LogFiles
-from supervisor.relay import Counters
 from supervisor.rotation import Rotated, compress, doomed, old_files, parse, tidy
 from supervisor.sinks import FileSink
+from supervisor.stream import Counters
 
 MORNING = 1_795_427_100.0
 """2026-11-23 09:45:00 UTC."""

@@ -12,7 +12,8 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
 from supervisor import forwarding, sinks
-from supervisor.relay import Counters, Relay
+from supervisor.relay import Relay
+from supervisor.stream import Counters
 
 
 def make(destination: structs.Destination, **more: Any) -> sinks.Sink | None:
