@@ -35,7 +35,8 @@ for runtime in "--runtime /opt/ocelot" ""; do
     echo "sleeper $(pidof sleep)"
     echo "tool $(readlink /run/ocelot/bin/ocelotctl)"
 done
-ocelotctl boot | grep -c switchRoot
+ocelotctl reload
+ocelotctl reload --file /etc/changed.yaml && pidof tail
 ocelotctl reexec --runtime /nowhere
 n=$(wc -l < /tmp/tally)
 while [ "$(wc -l < /tmp/tally)" -lt $((n + 3)) ]; do sleep 0.1; done
@@ -54,6 +55,8 @@ def test_pid_1_becomes_another_runtime_and_goes_down_in_order(lab: Lab) -> None:
     (tree / "opt").mkdir()
     build_runtime(str(tree / "opt/ocelot"), prefix="/opt/ocelot", cache=str(cache.folder() / "runtime"))
     roots.script(tree, "/srv/driver", DRIVER)
+    added = "      more: {program: /bin/tail, arguments: [-f, /dev/null]}\n"
+    (tree / "etc/changed.yaml").write_text(CONFIG + added)
     vm = lab.boot(CONFIG, devices=[NineP(tree)])
     vm.expect("exe /run/ocelot/runtime/bin/python3")
     vm.expect("tool /opt/ocelot/bin/ocelotctl", 180)
@@ -75,6 +78,8 @@ def test_pid_1_becomes_another_runtime_and_goes_down_in_order(lab: Lab) -> None:
     (starts,), (restarts,) = words(r"starts (\d+)"), words(r"ocelot_process_restarts_total\S+ ([\d.]+)")
     assert int(starts) - float(restarts) in (0, 1)
     assert {"1024", "phase 1", "limits as before"} <= set(said)
+    assert 'there is no "/etc/ocelot/bootstrap.yaml" in this root file system' in console
+    assert "+ more: added" in said
     assert 'cannot use the runtime "/nowhere"' in console
     assert console.count("goes on with 3 processes") == 4  # said by PID 1, and by ocelotctl
     assert "Kernel panic" not in console

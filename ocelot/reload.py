@@ -9,6 +9,7 @@ what is new is started, and what must be is started again, each when what it dep
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -52,6 +53,13 @@ async def reload(life: Life, file: str | None, *, dry_run: bool = False) -> Relo
         raise ControlError("cannot reload: nothing is supervised", status=503, kind="not-ready")
     if life.reloading or life.leaving:
         raise ControlError("cannot reload: another reload, or a reexec, is under way", status=409, kind="busy")
+    if file is None and life.who is Identity.MACHINE and not os.path.exists(life.path):
+        raise ControlError(
+            f'cannot reload: there is no "{life.path}" in this root file system, the machine was booted with another one',
+            hint="put the changed file there, or name it with ocelotctl reload --file",
+            status=409,
+            kind="no-file",
+        )
     life.reloading = True
     try:
         return await _reload(life, life.supervisor, file or life.path, dry_run)
