@@ -53,18 +53,23 @@ async def reload(life: Life, file: str | None, *, dry_run: bool = False) -> Relo
         raise ControlError("cannot reload: nothing is supervised", status=503, kind="not-ready")
     if life.reloading or life.leaving:
         raise ControlError("cannot reload: another reload, or a reexec, is under way", status=409, kind="busy")
-    if file is None and life.who is Identity.MACHINE and not os.path.exists(life.path):
+    if file is None:
+        _refuse_lost(life)
+    life.reloading = True
+    try:
+        return await _reload(life, life.supervisor, file or life.path, dry_run)
+    finally:
+        life.reloading = False
+
+
+def _refuse_lost(life: Life) -> None:
+    if life.who is Identity.MACHINE and not os.path.exists(life.path):
         raise ControlError(
             f'cannot reload: there is no "{life.path}" in this root file system, the machine was booted with another one',
             hint="put the changed file there, or name it with ocelotctl reload --file",
             status=409,
             kind="no-file",
         )
-    life.reloading = True
-    try:
-        return await _reload(life, life.supervisor, file or life.path, dry_run)
-    finally:
-        life.reloading = False
 
 
 async def reload_by_signal(life: Life) -> None:
