@@ -1,7 +1,7 @@
 """When a supervised set is over, and with which status.
 
 It is over when every process has ended by itself, or an essential one has; never because an operator stopped the last one. A
-process with a schedule never has ended: it will run again.
+process with a schedule never has ended as long as there is a next time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reckoning:
 
     def ended(self, process: Process) -> None:
         """It has ended by itself, and will not be started again."""
-        if process.config.schedule is not None:
+        if process.schedule is not None and process.schedule.next_run is not None:
             return
         self.going_on.discard(process.name)
         if self.first_failure is None and not process.succeeded:

@@ -11,10 +11,13 @@ from trio.testing import MockClock
 from ocelot.config import structs
 from ocelot.config.structs import Condition, Dependency, RestartPolicy, RestartType
 from ocelot.linux.inherited import Inherited
-from ocelot.states import ExitStatus, State
+from ocelot.states import Cause, ExitStatus, State
 from supervisor.manager import Supervisor
+from supervisor.surroundings import Verdict
 from tests.supervisor.fakes import FakeOutput, FakeSpawner
+from tests.supervisor.test_process_health import FakeHealth
 
+PROBE = structs.Probe(handler=structs.TcpSocket(port=1))
 CONDITIONS = [Condition.STARTED, Condition.COMPLETED, Condition.COMPLETED_SUCCESSFULLY]
 READY_OR_OVER = {State.RUNNING, State.EXITED, State.FATAL, State.STOPPED}
 
@@ -40,7 +43,7 @@ def sets(draw):
         )
         depends_on = {
             need: Dependency(
-                condition=draw(st.sampled_from(CONDITIONS if entries[need].type == "oneshot" else [Condition.STARTED])),
+                condition=draw(st.sampled_from(_conditions(entries[need]))),
                 required=draw(st.integers(0, 3)) > 0,
                 restart=draw(st.integers(0, 3)) == 0,
             )
@@ -51,15 +54,35 @@ def sets(draw):
             type="oneshot" if oneshot else "service",
             restart_policy=policy,
             depends_on=depends_on,
+            readiness_probe=PROBE if draw(st.integers(0, 3)) == 0 else None,
             termination_grace_period=5.0,
         )
     return {name: entries[name] for name in draw(st.permutations(names))}
 
 
+def _conditions(process):
+    found = CONDITIONS if process.type == "oneshot" else [Condition.STARTED]
+    return [*found, Condition.HEALTHY] if process.readiness_probe else found
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["exit", "exit", "exit", "fail", "fail", "stop", "start", "restart", "refuse", "pause", "pause"]
+            [
+                "exit",
+                "exit",
+                "exit",
+                "fail",
+                "fail",
+                "stop",
+                "start",
+                "restart",
+                "refuse",
+                "flip",
+                "flip",
+                "pause",
+                "pause",
+            ]
         ),
         st.integers(0, 5),
         st.sampled_from([0.0, 0.0, 0.3, 2.0]),
@@ -85,6 +108,13 @@ class World:
             stderr=None,
             make_output=FakeOutput,
         )
+        self.healths = {}
+        for number, (name, entry) in enumerate(entries.items()):
+            if entry.readiness_probe is not None:
+                # Some are ready at once, some after a while, some never
+                verdict = Verdict(Cause.STARTUP, "not ready in time") if number % 3 == 2 else None
+                health = self.healths[name] = FakeHealth(verdict, delay=float(number % 3))
+                self.supervisor._processes[name].health = health
         self.never = set()  # names that could not be started at some time
         self.touched = set()  # names that an operator has asked for something
         self._spawn = self.spawner.spawn
@@ -112,6 +142,8 @@ class World:
         last = ran[-1]
         if condition is Condition.STARTED:
             return True
+        if condition is Condition.HEALTHY:
+            return last.status is None and self.healths[need].ready
         if condition is Condition.COMPLETED:
             return last.status is not None
         return last.status is not None and last.status.code == 0
@@ -122,6 +154,13 @@ class World:
         alive = [child for child in self.spawner.children if child.status is None]
         if what in ("exit", "fail") and alive:
             alive[which % len(alive)].die(ExitStatus(code=0 if what == "exit" else 3))
+        elif what == "flip":
+            health = self.healths.get(name)
+            process = self.supervisor._processes[name]
+            if health is not None and process.state is State.RUNNING:
+                health.ready = not health.ready
+                process.readiness_changed()
+                self.touched.add(name)
         elif what == "refuse":
             self.spawner.refuse = 1
         elif what in ("stop", "start", "restart") and not self.supervisor._stopping:

@@ -305,6 +305,14 @@ def test_one_that_cannot_be_scheduled_has_failed():
     scenario(story, job={"schedule": Schedule(cron="* * * * *", timezone="No/Where")}, other={})
 
 
+def test_one_that_cannot_be_scheduled_does_not_keep_the_set_alive():
+    async def story(it):
+        it.exits("other", 0)
+
+    it = scenario(story, job={"schedule": Schedule(cron="* * * * *", timezone="No/Where")}, other={})
+    assert (it.ending.status, it.ending.process) == (1, "job")
+
+
 def test_a_time_that_never_comes_waits_for_ever():
     async def test():
         it = Set(job=job(), other={})
