@@ -62,7 +62,7 @@ def resume(fd: int, *, back: bool = False) -> int:
         with _undisturbed():
             from ocelot import resume
 
-        ending = resume.run(fd, lambda: began.append(True))
+        ending = resume.run(fd, lambda: began.append(True), back=back)
     except BaseException as error:
         if began and (os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit)):
             raise

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -28,7 +29,7 @@ from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import TOOLS, Inherited, keep_descriptors
 from ocelot.pid1 import Life
 from ocelot.statefile import read
-from ocelot.wire.protocol import ReexecReply
+from ocelot.wire.protocol import Problem, ReexecReply
 from supervisor import snapshots
 from supervisor.door import Door
 from supervisor.snapshots import LifeSnapshot, unpack_environment
@@ -51,8 +52,11 @@ def understand(fd: int) -> LifeSnapshot:
     return kept
 
 
-def run(fd: int, committed: Callable[[], None]) -> Ending:
-    """Go on with the state in ``fd``, to the end of that life. ``committed`` is called when there is no way back any more."""
+def run(fd: int, committed: Callable[[], None], *, back: bool = False) -> Ending:
+    """Go on with the state in ``fd``, to the end of that life. ``committed`` is called when there is no way back any more.
+
+    ``back``: this is the image that wrote the state, and another one was not able to go on.
+    """
     kept = understand(fd)
     if kept.pid != os.getpid():
         raise OcelotError(
@@ -71,12 +75,13 @@ def run(fd: int, committed: Callable[[], None]) -> Ending:
 
     def resume() -> list[int]:
         restore(life, kept)
+        life.turn = kept.turn + (not back)
         keep_descriptors()
         os.close(fd)
         committed()
         return kept.mask
 
-    return trio.run(life.run_on, resume, lambda: arrive(life, kept))
+    return trio.run(life.run_on, resume, lambda: arrive(life, kept, back=back))
 
 
 def restore(life: Life, kept: LifeSnapshot) -> None:
@@ -101,31 +106,36 @@ def restore(life: Life, kept: LifeSnapshot) -> None:
     life.supervisor = life.new_supervisor(kept.supervisor.configs, kept.supervisor.shutdown_timeout)
     life.supervisor.restore(kept.supervisor)
     life.phase = "running"
-    life.turn = kept.turn + 1
 
 
-def arrive(life: Life, kept: LifeSnapshot) -> None:
+def arrive(life: Life, kept: LifeSnapshot, *, back: bool) -> None:
     """Everything goes on: say so, also to whoever has asked for it."""
     away = time.monotonic() - kept.left
     many = len(kept.supervisor.processes)
     log.info(f"ocelot {__version__} goes on with {many} processes (image {life.turn + 1}, away for {away:.3g}s)")
+    if back:
+        log.error("the other image was not able to take over: this is the one before, and nothing is lost")
     if life.kind == "bootstrap":
         relink(sys.prefix, TOOLS)
     if kept.answer >= 0:
         python = ".".join(map(str, sys.version_info[:3]))
-        reply = ReexecReply(version=__version__, python=python, turn=life.turn, processes=many, away=away)
-        connection = socket.socket(fileno=kept.answer)
+        reply: ReexecReply | Problem = ReexecReply(
+            version=__version__, python=python, turn=life.turn, processes=many, away=away
+        )
+        if back:
+            reply = Problem(
+                kind="not-taken-over",
+                message="cannot replace ocelot: the other image failed, and the one before goes on",
+                hint="its last words stand where ocelot itself writes",
+            )
+        life.start_side("the answer to a reexec", partial(_answer, socket.socket(fileno=kept.answer), reply))
 
-        async def answer() -> None:
-            await _answer(connection, msgspec.json.encode(reply) + b"\n")
 
-        life.start_side("the answer to a reexec", answer)
-
-
-async def _answer(connection: socket.socket, body: bytes) -> None:
-    head = (
-        f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
+async def _answer(connection: socket.socket, reply: ReexecReply | Problem) -> None:
+    body = msgspec.json.encode(reply) + b"\n"
+    status = "200 OK" if isinstance(reply, ReexecReply) else "500 Internal Server Error"
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     connection.setblocking(False)
     async with trio.SocketStream(trio.socket.from_stdlib_socket(connection)) as stream:
         with trio.move_on_after(2.0), suppress(trio.BrokenResourceError):
