@@ -63,6 +63,7 @@ STAND_INS = {
     "ctypes.util": "ctypes_util",
     "attr.validators": "attr_validators",  # 60 ms
     "yaml.__init__": "yaml_package",
+    "importlib.resources": "importlib_resources",  # zoneinfo asks it for tzdata
     "sysconfig": "sysconfig",  # zoneinfo asks it for one path; the real one reads a module with a generated name
 }
 
@@ -79,7 +80,7 @@ _DROPPED = """
     test unittest doctest pydoc pydoc_data pdb tkinter _tkinter lib2to3 distutils idlelib ensurepip webbrowser turtle
     tracemalloc plistlib _testcapi _testinternalcapi multiprocessing concurrent xml pyexpat xmlrpc sqlite3
     yaml.loader yaml.dumper yaml.cyaml
-    curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata importlib.resources
+    curses readline zipfile tarfile bz2 _bz2 pickle statistics fractions csv importlib.metadata
     importlib.readers _zoneinfo nturl2path _osx_support ctypes.macholib
 """
 DROP = frozenset(_DROPPED.split())
