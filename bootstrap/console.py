@@ -92,7 +92,7 @@ def terminal_type(tty: str) -> str:
 
 def sink(writer: Writer) -> log.Sink:
     """A sink for :mod:`ocelot.log` that writes lines to ``writer`` without waiting."""
-    colour = writer.isatty() and log.wants_colour(writer.fileno())
+    colour = log.for_people(writer.fileno()) and log.wants_colour(writer.fileno())
 
     def write(level: LogLevel, line: str) -> None:
         writer.write_now((log.format_line(level, line, colour=colour) + "\n").encode("utf-8", "replace"))

@@ -44,6 +44,11 @@ class Null(Base, frozen=True, kw_only=True, tag_field="type", tag="null"):
 
 
 class File(Base, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """Appended to ``path``; missing folders are made. Streams that name the same file share it, line by line.
+
+    A file that somebody moves away or removes is made again within a second.
+    """
+
     path: Text
 
 
@@ -64,7 +69,8 @@ class Rotation(Base, frozen=True, kw_only=True):
     """When a log file makes way for a new one, and how many old ones stay: ``PATH.20261123T094500Z-1``, then ``.gz``.
 
     At least one of ``max_size_bytes`` and ``rotation_interval``. The interval counts from the epoch (1h: on the hour, 1d: at
-    midnight UTC) and takes effect with the first line after it. ``max_files`` and ``max_age_days`` None: no limit.
+    midnight UTC) and takes effect with the first line after it. ``max_files`` and ``max_age_days`` None: no limit; what they
+    say is done at the start and after each rotation. ``mode`` None: that of the file before, at first 0640.
     """
 
     max_size_bytes: Size | None = None
