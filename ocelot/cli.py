@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _reexec(arguments[1:])
         _refuse_foreign_supervisor()
         arguments = _by_name(called_as, arguments)
-        options = parser().parse_args(_with_default_command(arguments))
+        tree = parser(images=arguments[:1] in (["initramfs"], ["runtime"]))
+        options = tree.parse_args(_with_default_command(arguments))
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UsageError as error:
@@ -111,8 +112,8 @@ def _with_default_command(arguments: list[str]) -> list[str]:
 # -- the tree --------------------------------------------------------------------------------------
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole tree, also read by the completion generator."""
+def parser(*, images: bool = False) -> argparse.ArgumentParser:
+    """The tree. ``images``: with what is below ``initramfs`` and ``runtime``; OcelotError where that is left out."""
     top = argparse.ArgumentParser(
         prog="ocelot",
         description="An init for microVMs and containers: boots, supervises and explains itself.",
@@ -124,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bootstrap(commands)
     _add_supervise(commands)
     _add_small(commands)
-    _add_images(commands)
+    _add_images(commands, whole=images)
     return top
 
 
@@ -237,10 +238,22 @@ def _add_small(commands: Commands) -> None:
     )
     entry.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
     _command(commands, "idle", _idle, "do nothing but reap, until SIGTERM or SIGINT (a pause container)")
-    zombie = _command(commands, "zombie", _zombie, "make zombie processes, to test what reaps them")
+    zombie = _command(
+        commands,
+        "zombie",
+        _zombie,
+        "make zombie processes, to test what reaps them",
+        epilog="They stay until SIGTERM or SIGINT; with --orphans it is PID 1 that has to reap them.",
+    )
     zombie.add_argument("-n", "--count", type=int, default=1, help="how many (1)")
     zombie.add_argument("--orphans", action="store_true", help="let PID 1 inherit them, and exit")
-    finder = _command(commands, "zombie-finder", _zombie_finder, "list zombie processes with their parents")
+    finder = _command(
+        commands,
+        "zombie-finder",
+        _zombie_finder,
+        "list zombie processes with their parents",
+        epilog="exit status:\n  0  there are none\n  1  there are some\n  2  usage",
+    )
     finder.add_argument("--json", action="store_true", help="print JSON")
     convert = _command(
         commands,
@@ -267,7 +280,7 @@ def _add_small(commands: Commands) -> None:
         "print what to load into Grafana and Prometheus: a dashboard, alert rules",
         epilog="Examples: ocelot monitoring dashboard > ocelot.json    ocelot monitoring alerts > ocelot-alerts.yml",
     )
-    monitoring.add_argument("what", choices=["dashboard", "alerts"])
+    monitoring.add_argument("what", choices=["dashboard", "alerts"], help="for Grafana, or for Prometheus")
     _command(commands, "version", _version, "print the version")
     completions = _command(
         commands,
@@ -288,15 +301,17 @@ def _add_small(commands: Commands) -> None:
     manual.add_argument("-d", "--directory", metavar="DIR", help="write all of them below DIR, in man1 and man5")
 
 
-def _add_images(commands: Commands) -> None:
+def _add_images(commands: Commands, *, whole: bool) -> None:
     """The image tools bring their own options, but their module is imported only when one of them is asked for."""
-    for name, help in (
-        ("initramfs", "build or inspect an initramfs with ocelot as its init"),
-        ("runtime", "build the folder that ocelot runs from, for images and disks"),
-    ):
-        sub = commands.add_parser(name, help=help, add_help=False)
-        sub.add_argument("rest", nargs=argparse.REMAINDER)
-        sub.set_defaults(run=_images, tool=name)
+    if not whole:
+        commands.add_parser("initramfs", help="build or inspect an initramfs with ocelot as its init")
+        commands.add_parser("runtime", help="build the folder that ocelot runs from, for images and disks")
+        return
+    try:
+        from ocelot.image.command import add_arguments
+    except ModuleNotFoundError as error:
+        raise _not_here("build or inspect images", error) from error
+    add_arguments(commands)
 
 
 # -- the commands ----------------------------------------------------------------------------------
@@ -430,7 +445,10 @@ def _version(_options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from ocelot.convert.command import run
+    try:
+        from ocelot.convert.command import run
+    except ModuleNotFoundError as error:
+        raise _not_here("convert files", error) from error
 
     return run(options)
 
@@ -439,7 +457,7 @@ def _monitoring(options: argparse.Namespace) -> int:
     name = "grafana.json" if options.what == "dashboard" else "alerts.yml"
     path = os.path.join(os.path.dirname(__file__), "dashboards", name)
     if not os.path.exists(path):
-        raise OcelotError("cannot print it: it is not part of this runtime", hint="use ocelot on a desk")
+        raise _not_here("print it")
     with open(path, encoding="utf-8") as file:
         sys.stdout.write(file.read())
     return 0
@@ -456,7 +474,7 @@ def _man(options: argparse.Namespace) -> int:
     try:
         from ocelot.manual import PAGES, install, page
     except ImportError:
-        raise OcelotError("cannot print it: it is not part of this runtime", hint="use ocelot on a desk") from None
+        raise _not_here("print it") from None
     if options.directory is not None and options.page is None:
         install(options.directory)
     elif options.page in PAGES and options.directory is None:
@@ -466,15 +484,10 @@ def _man(options: argparse.Namespace) -> int:
     return 0
 
 
-def _images(options: argparse.Namespace) -> int:
-    from ocelot.image.command import add_arguments
-
-    top = argparse.ArgumentParser(prog="ocelot", formatter_class=_FORMATTER)
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
-    add_arguments(commands)
-    parsed = top.parse_args([options.tool, *options.rest])
-    run: Callable[[argparse.Namespace], int] = parsed.run
-    return run(parsed)
+def _not_here(what: str, error: ModuleNotFoundError | None = None) -> OcelotError:
+    if error is not None and not (error.name or "").startswith("ocelot."):
+        return OcelotError(f"cannot {what}: the package {error.name} is not installed", hint="see the extras of ocelot")
+    return OcelotError(f"cannot {what}: that is not part of this runtime", hint="use ocelot on a desk")
 
 
 def run_and_exit() -> NoReturn:

@@ -42,13 +42,24 @@ class Command:
 
 def script(shell: str) -> str:
     """What to source in ``shell`` (bash, zsh or fish) to complete both programs."""
-    from ocelot import cli, ctl
+    from ocelot import ctl
 
     write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
     return "".join(
         write(program, tuple(_walk(parser, "")))
-        for program, parser in (("ocelot", cli.parser()), ("ocelotctl", ctl.parser()))
+        for program, parser in (("ocelot", _whole_tree()), ("ocelotctl", ctl.parser()))
     )
+
+
+def _whole_tree() -> argparse.ArgumentParser:
+    """Of ``ocelot``, as far as it is here: a runtime has no tools for images."""
+    from ocelot import cli
+    from ocelot.errors import OcelotError
+
+    try:
+        return cli.parser(images=True)
+    except OcelotError:
+        return cli.parser()
 
 
 def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterator[Command]:

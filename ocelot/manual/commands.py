@@ -13,7 +13,7 @@ from ocelot.wire.client import DEFAULT_SOCKET
 
 
 def ocelot() -> str:
-    top = cli.parser()
+    top = cli.parser(images=True)
     page = Page("ocelot", 1, "an init for microVMs and containers", __version__)
     _synopsis(page, top)
     page.section("Description")
@@ -22,7 +22,7 @@ def ocelot() -> str:
         "processes, and powers off in order, telling the host how it went. On a desk it supervises as an ordinary process.\n\n"
         'Called as "init" it boots, as "tini" it is ``ocelot entry``, as "pause" it is ``ocelot idle``.'
     )
-    _commands(page, top, _image_commands())
+    _commands(page, top)
     page.section("Exit status")
     for status, meaning in (
         ("0", "Done. For init, supervise and entry: the status of what ran, 128 + n for signal n."),
@@ -73,25 +73,14 @@ def _synopsis(page: Page, top: argparse.ArgumentParser) -> None:
     page.synopsis(f"{bold(top.prog)} [{slanted('OPTION')} ...] {slanted('COMMAND')} [{slanted('ARGUMENT')} ...]")
 
 
-def _image_commands() -> argparse.ArgumentParser:
-    """The image tools have a tree of their own, which ``cli`` looks into only when one of them is called."""
-    from ocelot.image.command import add_arguments
-
-    tree = argparse.ArgumentParser(prog="ocelot")
-    add_arguments(tree.add_subparsers())
-    return tree
-
-
-def _commands(page: Page, top: argparse.ArgumentParser, more: argparse.ArgumentParser | None = None) -> None:
+def _commands(page: Page, top: argparse.ArgumentParser) -> None:
     page.section("Options")
     shared = _options(top)
     for action in shared:
         page.tagged(_flags(action), _help(action))
     known = {action.option_strings[-1] for action in shared}
     page.section("Commands")
-    others = list(_walk(more)) if more is not None else []
-    elsewhere = {path.partition(" ")[0] for path, _, _ in others}
-    for path, summary, command in [each for each in _walk(top) if each[0] not in elsewhere] + others:
+    for path, summary, command in _walk(top):
         page.subsection(" ".join([path, *_arguments(command)]))
         page.paragraphs(_sentence(summary))
         for action in command._actions:
