@@ -297,8 +297,9 @@ class Life(Wishes):
         return Event.GONE
 
     async def _back_off(self) -> Event:
-        # With no delay at all this is a loop without any waiting: let the others run
-        await trio.lowlevel.checkpoint()
+        if self.history.last_end is None or self.history.last_end.status is None:
+            # A spawn that fails, with no delay at all, is a loop without any waiting: let the others run
+            await trio.lowlevel.checkpoint()
         while trio.current_time() < self.next_start and not self._start_wanted:
             if self._stop_wanted or self.goal is Goal.DOWN:
                 self.reason = f"stopped ({self._why.value})"

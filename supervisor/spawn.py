@@ -133,7 +133,7 @@ def executable_candidates(program: str, environment: Mapping[str, str]) -> list[
 def _fork_exec(
     spec: SpawnSpec, streams: tuple[int, int, int], sources: Mapping[int, int], parent_end: int, report: int
 ) -> int:
-    environment = [os.fsencode(f"{key}={value}") for key, value in spec.environment.items()]
+    environment = _encoded(spec.environment)
     in_child = _in_child(spec, sources, report)
     who = spec.privileges.credentials if spec.privileges is not None and in_child is None else None
     stdin, stdout, stderr = streams
@@ -166,6 +166,16 @@ def _fork_exec(
     if spec.limits is None or resource.RLIMIT_NOFILE not in spec.limits:
         return fork_exec(*arguments)
     return _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
+
+
+def _encoded(environment: Mapping[str, str]) -> list[bytes]:
+    """Each variable as execve(2) takes it. All are encoded in one go: one by one they were a tenth of what a spawn costs us."""
+    if not environment:
+        return []
+    found = os.fsencode("\0".join([f"{key}={value}" for key, value in environment.items()])).split(b"\0")
+    if len(found) != len(environment):
+        raise ValueError("embedded null byte")  # as fork_exec says of arguments
+    return found
 
 
 def _with_limit(wanted: tuple[int, int], call: Callable[[], int]) -> int:
