@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write what was measured on this machine there")
     parser.add_argument("--svg", metavar="FILE", help="draw what was measured on this machine there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then too
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -212,9 +212,8 @@ def _supervisord_status(program: Path) -> Callable[[Path], list[str]]:
 
 def _circus(program: Path, check_delay: float = 5.0) -> Callable[[Path, int, Path], list[str]]:
     def prepare(folder: Path, count: int, service: Path) -> list[str]:
-        sockets = "".join(
-            f"{name}=ipc://{folder}/circus-{name}\n" for name in ("endpoint", "pubsub_endpoint", "stats_endpoint")
-        )
+        # no stats_endpoint: with one it starts a second process that looks at everything all the time
+        sockets = "".join(f"{name}=ipc://{folder}/circus-{name}\n" for name in ("endpoint", "pubsub_endpoint"))
         one = "[watcher:s{number}]\ncmd={service}\ncopy_env=True\nmax_retry=-1\ngraceful_timeout=5\n"
         services = "".join(one.format(number=number, service=service) for number in range(count))
         head = f"[circus]\n{sockets}statsd=False\nwarmup_delay=0\ncheck_delay={check_delay}\nloglevel=error\nlogoutput=/dev/null\n"
