@@ -216,23 +216,7 @@ def test_a_machine_that_cannot_power_off_is_reset_and_says_so(lab: Lab) -> None:
     hardware = Hardware(machine="microvm,acpi=off", alive="[#$] ", exit_port=None)
     vm = lab.boot(config, includes=BUSYBOX, hardware=hardware, arguments="reboot=t")
     vm.expect("[#$] ")
-    vm.send("/run/ocelot/bin/ocelotctl poweroff\n")
+    vm.send("kill -PWR 1\n")
     vm.expect("cannot cut its own power")
     ending = vm.wait()
     assert ending.how == "guest-reset"
-
-
-def test_virtiofs_on_a_microvm(lab: Lab) -> None:
-    import pytest
-
-    from integration.lab.devices import Virtiofs, virtiofsd
-
-    if virtiofsd() is None:
-        pytest.skip("no virtiofsd on this host")
-    config = """
-switchRoot: {rootFileSystem: {type: virtiofs, tag: rootfs}}
-postSwitch: {handoff: {mode: supervise, processes: {only: {program: grep, arguments: [" / / ", /proc/self/mountinfo], type: oneshot}}}}
-"""
-    vm = lab.boot(config, devices=[Virtiofs(lab.busybox())], hardware=Hardware(machine="microvm", alive="ocelot: "))
-    vm.expect(r"^\d+ .* - virtiofs ")
-    assert vm.wait().status == 0
