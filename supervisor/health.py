@@ -270,7 +270,7 @@ class Health:
 
         return HealthSnapshot(
             ready=self._serves,
-            leader=self._leader,
+            leader=self._child.pid if self._child is not None else self._leader,  # it may go on as its heir
             probes={role: probe.snapshot() for role, probe in self.probes.items()},
             said=self.said.snapshot() if self.said is not None else None,
             lines=[watch.line for watch in self._watches],
