@@ -48,6 +48,10 @@ CASES = [
     ("ocelot bootstrap val", {"validate"}),
     ("ocelot bootstrap config-template --mode sh", {"shell"}),
     ("ocelot completions f", {"fish"}),
+    ("ocelot initramfs ins", {"inspect"}),
+    ("ocelot initramfs build --compress x", {"xz"}),
+    ("ocelot runtime build --pre", {"--prefix"}),
+    ("ocelot supervise --col", {"--color"}),
 ]
 
 _BASH = """

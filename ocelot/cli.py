@@ -167,7 +167,7 @@ def _add_bootstrap(commands: Commands) -> None:
     )
     _add_file_tools(sub, "bootstrap", ["shell", "supervise", "exec"])
     plan = _command(sub, "plan", _plan, "show what a boot would do, step by step, without doing it")
-    plan.add_argument("file", metavar="FILE")
+    plan.add_argument("file", metavar="FILE", help="the bootstrap file")
     plan.add_argument("--cmdline", default="", help="kernel command line to plan for (module.param=, ip=)")
     trial = _command(
         sub,
@@ -177,7 +177,7 @@ def _add_bootstrap(commands: Commands) -> None:
         epilog="Needs root. DIR stands for the root file system; nothing of this machine or of DIR is changed.\n"
         "What is not namespaced (modules, sysctls of the host, devices, power) is shown, not done.",
     )
-    trial.add_argument("file", metavar="FILE")
+    trial.add_argument("file", metavar="FILE", help="the bootstrap file")
     trial.add_argument("--root", required=True, metavar="DIR", help="folder that stands for the root file system")
 
 
@@ -211,7 +211,7 @@ def _add_file_tools(sub: Commands, kind: Kind, modes: list[str]) -> None:
         f"check a {kind} file and show every problem in it",
         epilog="exit status:\n  0  valid\n  1  not valid (with --strict: or there are warnings)\n  2  usage",
     )
-    validate.add_argument("file", metavar="FILE")
+    validate.add_argument("file", metavar="FILE", help="the file to check")
     validate.add_argument("--output", choices=["human", "json"], default="human", help="how to print (human)")
     validate.add_argument("--strict", action="store_true", help="warnings are errors")
     validate.add_argument("--root", metavar="DIR", help="where paths of the file are looked up")
@@ -289,7 +289,7 @@ def _add_small(commands: Commands) -> None:
         "print shell completions of ocelot and ocelotctl",
         epilog="bash: source <(ocelot completions bash)",
     )
-    completions.add_argument("shell", choices=["bash", "zsh", "fish"])
+    completions.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell that is to read them")
     manual = _command(
         commands,
         "man",

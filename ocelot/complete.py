@@ -74,14 +74,19 @@ def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterato
             for name, sub in action.choices.items():
                 commands.append((name, summaries.get(name, "")))
                 below += _walk(sub, f"{path} {name}".strip(), summaries.get(name, ""))
+                if name == "run":  # it is meant where no command is given, and then its options stand here
+                    options += [_option(each) for each in sub._actions if each.option_strings and each.dest != "help"]
         elif action.option_strings:
-            takes = _value(action) if action.nargs != 0 else None
-            options.append(Option(tuple(action.option_strings), takes, action.help or ""))
+            options.append(_option(action))
         else:
             positionals.append(_value(action))
     first = positionals[0] if positionals else ""
     yield Command(path, help, tuple(commands), tuple(options), (first, positionals[1] if positionals[1:] else first))
     yield from below
+
+
+def _option(action: argparse.Action) -> Option:
+    return Option(tuple(action.option_strings), _value(action) if action.nargs != 0 else None, action.help or "")
 
 
 def _value(action: argparse.Action) -> str:

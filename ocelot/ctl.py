@@ -183,7 +183,7 @@ def _socket_path() -> str:
 
 
 def _add_help(command: ArgumentParser) -> None:
-    command.add_argument("topic", nargs="?", metavar="COMMAND", choices=tuple(_COMMANDS))
+    command.add_argument("topic", nargs="?", metavar="COMMAND", choices=tuple(_COMMANDS), help="the command")
     command.set_defaults(run=_help)
 
 

@@ -22,7 +22,7 @@ def add_arguments(commands: Commands) -> None:
     verbs = initramfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(verbs)
     inspect = verbs.add_parser("inspect", help="show what an initramfs holds")
-    inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument("file", metavar="FILE", help="the initramfs")
     inspect.add_argument("--json", action="store_true", help="for programs")
     inspect.add_argument("--list", action="store_true", help="every file in it")
     inspect.set_defaults(run=_inspect)
