@@ -1,7 +1,10 @@
 """What a process may say about itself, who may say it, and what becomes of nonsense."""
 
+import msgspec
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as some
 
 from ocelot import log
 from ocelot.config import structs
@@ -93,6 +96,38 @@ def test_nonsense_changes_nothing(said):
 
     run(test)
     assert len(said()) == 1
+
+
+KEYS = [
+    "READY",
+    "STATUS",
+    "RELOADING",
+    "STOPPING",
+    "MAINPID",
+    "ERRNO",
+    "WATCHDOG",
+    "WATCHDOG_USEC",
+    "EXTEND_TIMEOUT_USEC",
+]
+VALUES = some.one_of(
+    some.text(), some.integers().map(str), some.sampled_from(["1", "0", "trigger", "00", "1" * 40, "٣"])
+)
+
+
+@given(some.lists(some.dictionaries(some.sampled_from([*KEYS, "FDSTORE", "BARRIER", "X"]), VALUES), max_size=6))
+def test_nothing_that_can_be_said_breaks_it(messages):
+    async def test():
+        heard = notifications(watchdog=10.0)
+        for message in messages:
+            heard.take(message)
+        status = heard.status()
+        assert len(status.text) <= TEXT_MAX
+        assert status.text.isprintable()
+        assert status.watchdog is None or status.watchdog > 0
+        assert status.main_pid is None or status.main_pid % 2 == 0 or status.main_pid == 7
+        msgspec.json.encode(status)
+
+    run(test)
 
 
 def test_a_main_pid_belongs_to_the_process(said):
