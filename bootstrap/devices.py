@@ -33,6 +33,8 @@ class Scan:
 
     sysfs: str = "/sys"
     dev: str = "/dev"
+    waited: float = 0.0
+    """Seconds from the first look for a device that was not there yet until it was."""
     _superblocks: dict[str, Superblock | None] = field(default_factory=dict)
 
     def find(self, spec: str) -> str | None:
@@ -164,10 +166,13 @@ async def wait_for(
     try:
         with trio.move_on_after(timeout):
             # Listening began before the first look, so that nothing can appear between the two unseen.
+            missed: float | None = None
             while True:
                 path = await trio.to_thread.run_sync(scan.find, spec, abandon_on_cancel=True)
                 if path is not None:
+                    scan.waited = 0.0 if missed is None else trio.current_time() - missed
                     return path
+                missed = missed or trio.current_time()
                 await _next_event(events, scan, fallback)
     finally:
         if events is not None:

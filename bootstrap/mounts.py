@@ -225,7 +225,9 @@ class MountStep:
         call = Call(source_of(mount), target, fstype_of(mount), options)
         match mount:
             case DeviceMount():
-                device = await devices.wait_for(_placed_device(mount.device, machine), wait)
+                scan = devices.Scan()
+                device = await devices.wait_for(_placed_device(mount.device, machine), wait, scan)
+                machine.waited += scan.waited
                 fstype = mount.fstype
                 if fstype is None:
                     fstype = await _in_thread(devices.detect, device)

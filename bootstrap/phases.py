@@ -30,6 +30,8 @@ from ocelot.wire.protocol import Span
 RETRY_FOR = 30.0
 """Seconds for which a step with ``Retry`` and no timeout is tried."""
 FIRST_DELAY, LAST_DELAY = 0.25, 8.0
+WAITED = "{:.3f} s of it waiting for the device"
+"""What the timeline says of a step that had to wait."""
 GRACE = 3.0
 """Seconds beyond its timeout that a step has for ending itself, with a better message than the runner could give."""
 
@@ -183,6 +185,7 @@ async def _run_group(group: Group, parent: str, machine: Machine, timeline: Time
 
 async def _run_step(step: Step, path: str, machine: Machine, span: Span) -> None:
     log.debug(f"{path}: {step.describe()}")
+    before = machine.waited
     try:
         await (_retry(step, path, machine) if step.on_failure is OnFailure.RETRY else attempt(step, machine))
     except Exception as error:  # a mistake of ours in one step must not end what its policy lets go on
@@ -193,6 +196,8 @@ async def _run_step(step: Step, path: str, machine: Machine, span: Span) -> None
             return
         span.outcome = "failed"
         raise abort(error, path) from error
+    if machine.waited > before:
+        span.detail = WAITED.format(machine.waited - before)
 
 
 def abort(error: Exception, path: str) -> BootError:

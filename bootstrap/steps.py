@@ -76,6 +76,7 @@ class Machine:
     ``environment`` collects the phases' environment maps; later steps and processes get it.
     ``load_file_system`` is called with a file system's type before it is mounted: the initramfs may carry its modules.
     ``warn`` takes a line for the operator; ``info`` likewise.
+    ``waited``: seconds that steps have spent so far on waiting for devices that were not there yet.
     """
 
     runner: Runner
@@ -87,6 +88,7 @@ class Machine:
     environment: MutableMapping[str, str] = field(default_factory=dict)
     initramfs_modules: str = "/lib/modules"
     load_file_system: Callable[[str], Awaitable[None]] = _nothing
+    waited: float = 0.0
 
     def path(self, name: str) -> str:
         """The path of the configuration's ``name`` on the file system as it is mounted now."""

@@ -18,7 +18,7 @@ from integration.lab import cache
 from integration.lab.vm import ACCEL, ConsoleError
 from ocelot.errors import OcelotError
 
-STEPS = tuple(range(72, 133, 4))
+STEPS = tuple(range(96, 161, 8))
 """MiB that are tried for the least memory."""
 
 LIMIT = 9 * 2**20
@@ -77,7 +77,7 @@ def machines(folder: Path, runs: int, say: Callable[[str], None]) -> Table:
     least: dict[str, Figure | str] = {}
     for system in made[:2]:
         found, failed = boots.least_memory(system, kernel, folder, STEPS, say)
-        least[system.name] = f"{found} MiB" if found else f"more than {failed} MiB"
+        least[system.name] = f"{found} MiB{'' if failed else ' or less'}" if found else f"more than {failed} MiB"
     table.add("least memory that boots and supervises", **least)
     _explain(table, made[0].size)
     return table

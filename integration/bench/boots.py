@@ -50,7 +50,7 @@ def _read(console: str) -> Boot:
     found = re.search(r"^bench-boot (\{.*\})$", console, re.M)
     spans = tuple(json.loads(found[1])["spans"]) if found else ()
     waits = marks.get("bench-found", 0.0) - marks.get("bench-wait", 0.0)
-    waits += sum(span["end"] - span["start"] for span in spans if span["name"].startswith("device "))
+    waits += sum(float(found[1]) for span in spans if (found := re.match(r"([\d.]+) s of it waiting", span["detail"])))
     resident = [
         (name, int(size) / 1024) for name, size in re.findall(r"^bench-pss (\S+) Pss: +(\d+) kB", console, re.M)
     ]

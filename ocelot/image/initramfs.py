@@ -342,6 +342,8 @@ def _write(recipe: Recipe, archives: Sequence[Sequence[cpio.Entry]], cache: str,
 
 def _compressed(plain: bytes, recipe: Recipe, cache: str, say: Callable[[str], None]) -> bytes:
     """``plain`` compressed, from the cache if it was there before."""
+    if recipe.compression == "none":
+        return compress(plain, "none")
     key = hashlib.sha256(f"{recipe.compression} {recipe.level} ".encode() + plain).hexdigest()[:24]
     path = os.path.join(cache, f"archive-{key}")
     try:
