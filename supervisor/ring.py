@@ -40,7 +40,7 @@ class Ring:
     def __init__(self, limit: int, *, now: Callable[[], float] = real_time) -> None:
         self.limit = limit
         self._now = now
-        self._data: bytearray | None = None
+        self._data: bytearray | bytes | None = None  # a large block is kept as it came
         self._start = 0  # the stream position of the first byte kept
         self._cut = False  # whether that byte is not the first of its line
         self._positions = array("Q")
@@ -58,8 +58,10 @@ class Ring:
             self._cut = (data[excess - 1] if excess <= len(data) else block[excess - len(data) - 1]) != 0x0A
             self._start += excess
         if excess >= len(data):
-            data[:] = memoryview(block)[max(0, len(block) - self.limit) :]
+            self._data = block[max(0, len(block) - self.limit) :]
         else:
+            if isinstance(data, bytes):
+                data = self._data = bytearray(data)
             if excess > 0:
                 del data[:excess]
             data += block

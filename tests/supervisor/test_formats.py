@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocelot.linux.descriptors import Writer
-from supervisor.formats import LONGEST, JsonLines, Labelled, Labels
+from supervisor.formats import LONGEST, JsonLines, Labelled, Labels, has_long_line
 from supervisor.relay import Relay
 from supervisor.ring import Ring
 from supervisor.stream import Counters, Stream
@@ -126,6 +126,12 @@ def test_a_gap_is_a_record_of_its_own() -> None:
         assert texts == ["ocelot: 8 bytes of web's stderr were dropped here", "three"]
 
     trio.run(main)
+
+
+@given(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 25))
+def test_long_lines_are_found_wherever_they_are(lengths: list[int], limit: int) -> None:
+    data = b"".join(b"x" * length + b"\n" for length in lengths)
+    assert has_long_line(data, limit) == any(length > limit for length in lengths)
 
 
 # -- names
