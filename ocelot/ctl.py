@@ -78,7 +78,7 @@ _COMMANDS = {
     "attach": ("attach", "show the output of a process and pass signals to it, until it ends"),
     "graph": ("pictures", "show who depends on whom, and how they are"),
     "boot": ("pictures", "show how the boot went, step by step"),
-    "poweroff": ("acting", "stop everything in order and power the machine off"),
+    "poweroff": ("acting", "stop everything in order and power the machine off (or reset it where that cannot be)"),
     "reboot": ("acting", "stop everything in order and reboot the machine"),
     "halt": ("acting", "stop everything in order and halt the machine"),
     "reload": ("acting", "apply a changed configuration file, or let processes reload"),
