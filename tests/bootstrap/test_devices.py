@@ -127,7 +127,25 @@ def test_a_device_is_read_once_until_it_changes(machine: Machine) -> None:
 
 def test_a_device_that_is_there_is_not_waited_for(machine: Machine) -> None:
     node = machine.disk("vda", ext4("root"))
-    assert trio.run(devices.wait_for, "LABEL=root", 5.0, machine.scan(), silence) == str(node)
+    scan = machine.scan()
+    assert trio.run(devices.wait_for, "LABEL=root", 5.0, scan, silence) == str(node)
+    assert scan.waited == 0.0
+
+
+def test_how_long_a_late_device_was_waited_for_is_known(machine: Machine) -> None:
+    class Late:
+        """It is there at the second look."""
+
+        waited = 0.0
+        looks = 0
+
+        def find(self, spec: str) -> str | None:
+            self.looks += 1
+            return spec if self.looks == 2 else None
+
+    scan = Late()
+    assert trio.run(devices.wait_for, "/dev/late", 5.0, scan, silence, 0.01) == "/dev/late"
+    assert 0.01 <= scan.waited < 5.0
 
 
 def test_a_device_that_never_comes_is_named_with_those_that_are_there(machine: Machine) -> None:

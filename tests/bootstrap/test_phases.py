@@ -101,6 +101,23 @@ def test_the_order_within_a_phase_is_the_documented_one() -> None:
     assert keys == ["environment", "modules", "sysctl", "network", "mounts", "tmpfiles", "symlinks", "hooks"]
 
 
+@dataclass(frozen=True)
+class Waits(Fails):
+    """A step that waits for a device."""
+
+    async def apply(self, machine: Machine) -> None:
+        machine.waited += self.takes
+
+
+def test_a_step_that_waited_for_a_device_says_so_in_the_timeline() -> None:
+    recorder = Recorder()
+    run(phase_of(Waits(0, OnFailure.WARN, takes=1.25), Fails(0, OnFailure.WARN, name="after")), recorder)
+    assert recorder.timeline is not None
+    details = {span.name: span.detail for span in recorder.timeline.wire.spans}
+    assert details["flaky"] == "1.250 s of it waiting for the device"
+    assert details["after"] == ""
+
+
 def test_a_step_that_warns_lets_the_next_one_run() -> None:
     recorder = Recorder()
     after = Fails(0, OnFailure.WARN, name="after")
