@@ -270,6 +270,7 @@ class Life:
             async def finish() -> None:
                 await trio.lowlevel.checkpoint()
                 begun()
+                bundle.leave()  # also of a life that goes on from another image
 
             nursery.start_soon(finish)
             end = await self.supervisor.run()
