@@ -57,9 +57,14 @@ python: ## the virtual environment .venv
 machine: ## QEMU, the kernel and the servers that the virtual machines need
 	@$(SETUP) machine
 
-lock: python ## pin the development packages anew (needs uv on the PATH)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header --group dev --all-extras pyproject.toml requirements-dev.in -o requirements-dev.txt
+# What both files of pinned packages are made with.
+COMPILE = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+IMAGE_EXTRAS := image schedule compression grpc
+
+lock: ## pin the packages of the development and of the image anew (needs uv on the PATH)
+	$(COMPILE) --universal --group dev --all-extras pyproject.toml requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) --python-platform linux $(IMAGE_EXTRAS:%=--extra %) -c requirements-dev.txt pyproject.toml -o requirements-image.txt
+	@sed -i '1i # What a runtime is built from and with, at the versions of requirements-dev.txt (make lock).' requirements-image.txt
 
 clean: ## remove what tests and builds left in the checkout
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

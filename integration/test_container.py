@@ -43,6 +43,19 @@ processes:
     essential: true
 """
 
+EXTRAS = """\
+version: "1.0"
+processes:
+  nightly:
+    program: /bin/true
+    schedule: {cron: "30 2 * * *", timezone: UTC}
+  greeter:
+    program: /bin/sleep
+    arguments: [1000]
+    readinessProbe: {handler: {type: grpc, port: 50051}}
+    log: {stdout: {destination: {type: file, path: /var/log/greeter}, rotation: {maxSizeBytes: 1MB, compression: lz4}}}
+"""
+
 
 class Engine:
     """buildah and podman on one storage folder."""
@@ -190,6 +203,13 @@ def test_a_supervise_file_decides_the_status(engine: Engine, tmp_path: Path) -> 
     done = engine.run("ocelot", options=("-v", f"{tmp_path}/supervise.yaml:/etc/ocelot/supervise.yaml:ro"))
     assert "hello from 1" in done.stdout + done.stderr
     assert done.returncode == 3
+
+
+def test_schedules_compression_and_grpc_are_in_the_image(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "supervise.yaml").write_text(EXTRAS)
+    mount = ("-v", f"{tmp_path}/supervise.yaml:/supervise.yaml:ro")
+    done = engine.run("ocelot", "supervise", "validate", "--strict", "/supervise.yaml", options=mount)
+    assert (done.returncode, done.stdout) == (0, "Configuration is valid\n"), done.stderr
 
 
 def test_the_runtime_works_in_an_empty_image(engine: Engine, tmp_path: Path) -> None:

