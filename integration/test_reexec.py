@@ -354,6 +354,7 @@ def test_every_state_goes_on(tmp_path: Path) -> None:
         "waiting": {**SLEEPER, "dependsOn": ["slow"]},
         "slow": shell(f"while [ -e {hold} ]; do sleep 0.05; done", type="oneshot"),
         "web": {**SLEEPER, "replicas": 2},
+        "hourly": {**SLEEPER, "schedule": {"every": "1h"}},
     }
     processes["runs"]["workingDirectory"] = str(tmp_path)
     with desk(tmp_path, processes) as running:
@@ -372,12 +373,16 @@ def test_every_state_goes_on(tmp_path: Path) -> None:
             "slow": "running",
             "web[0]": "running",
             "web[1]": "running",
+            "hourly": "waiting",
         }
+        time.sleep(0.5)
         reexec(running)
         after = by_name(running.json("status"))
         for name, each in before.items():
             for key in ("state", "goal", "pid", "restarts", "lastExit", "reason", "startedAt"):
                 assert after[name][key] == each[key], (name, key)
+        next_runs = [each["hourly"]["schedule"]["nextRun"] for each in (before, after)]
+        assert next_runs[1] == pytest.approx(next_runs[0], abs=0.1)
         waited = before["backoff"]["nextStartIn"] - after["backoff"]["nextStartIn"]
         assert 0 < waited < 4
         hold.unlink()
