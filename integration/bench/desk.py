@@ -95,6 +95,7 @@ class Bench:
     effort: Effort
     results: Results
     say: Say
+    failed: set[tuple[str, str]] = field(default_factory=set)
 
     def start(
         self, peer: Peer, count: int, program: Path | None = None, *, own_pids: bool = False, **environment: str
@@ -108,6 +109,7 @@ class Bench:
         try:
             yield
         except (TimeoutError, OSError, subprocess.CalledProcessError) as error:
+            self.failed.add((what, peer.name))
             self.say(f"  {peer.name}: {what} failed: {error!r}")
             note = f"{peer.name}: {what} could not be measured each time."
             if note not in self.results.notes:
@@ -132,6 +134,8 @@ def _many(bench: Bench) -> None:
     for count in bench.effort.services:
         for turn in range(bench.effort.rounds):
             for peer in bench.peers:
+                if (f"{count} services", peer.name) in bench.failed:
+                    continue  # it would take as long each time
                 with bench.guard(f"{count} services", peer), bench.start(peer, count) as one:
                     _one_of_many(bench, one, count, looked_at=turn == 0)
 
@@ -164,7 +168,7 @@ def _ask(one: Session) -> None:
     assert one.peer.status is not None
     status = one.peer.status(one.folder)
     for command in (status, [*status[:-1], "metrics"]):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=session.surroundings(one.peer))
 
 
 def _restarts(bench: Bench) -> None:
@@ -253,14 +257,15 @@ def _control(bench: Bench) -> None:
     """The whole command that shows the status of 100 services."""
     with ExitStack() as stack:
         running = _all_up(bench, stack, [peer for peer in bench.peers if peer.status is not None], 100)
-        commands = {one.peer.name: one.peer.status(one.folder) for one in running if one.peer.status is not None}
-        for command in commands.values():
-            _until(partial(_answers, command))
+        commands = {one.peer: one.peer.status(one.folder) for one in running if one.peer.status is not None}
+        for peer, command in commands.items():
+            _until(partial(_answers, command, session.surroundings(peer)))
         for _ in range(bench.effort.calls):
-            for name, command in commands.items():
+            for peer, command in commands.items():
+                environment = session.surroundings(peer)
                 began = time.monotonic()
-                subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                bench.results.add("status of 100", name, "ms", (time.monotonic() - began) * 1000)
+                _answers(command, environment)
+                bench.results.add("status of 100", peer.name, "ms", (time.monotonic() - began) * 1000)
 
 
 def _logs(bench: Bench) -> None:
@@ -270,8 +275,8 @@ def _logs(bench: Bench) -> None:
         bench.results.add("log throughput", name, figure.unit, *figure.samples)
 
 
-def _answers(command: list[str]) -> bool:
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def _answers(command: list[str], environment: dict[str, str]) -> bool:
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
     return done.returncode == 0 and bool(done.stdout)
 
 

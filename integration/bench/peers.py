@@ -35,7 +35,7 @@ class Tools:
     supervisord: Path | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Peer:
     """One supervisor. ``prepare`` writes its configuration into a folder, for so many services running a program, and
     returns its command line. ``status``: the command that asks it for the state of them all.
@@ -122,7 +122,9 @@ def all_peers(made: Tools) -> tuple[list[Peer], list[str]]:
                 status=_circus_status(made.circusd),
             )
         )
-    peers.append(Peer("ocelot", _ocelot, _ocelot_status, environment={"container": "bench"}))
+    peers.append(
+        Peer("ocelot", _ocelot, _ocelot_status, environment={"container": "bench", "PYTHONPATH": str(cache.CHECKOUT)})
+    )
     return peers, missing
 
 

@@ -102,7 +102,7 @@ def session(
     if own_pids:
         argv = ["unshare", "--fork", "--pid", "--kill-child", "--mount-proc", *argv]
     stamps = Stamps(folder / "stamps")
-    variables = {"BENCH_STAMPS": str(folder / "stamps"), **peer.environment, **environment}
+    variables = {"BENCH_STAMPS": str(folder / "stamps"), **environment}
     began = time.monotonic_ns()
     process = subprocess.Popen(
         argv,
@@ -111,7 +111,7 @@ def session(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**surroundings(peer), **variables},
     )
     try:
         yield Session(peer, folder, process, stamps, began)
@@ -121,6 +121,11 @@ def session(
         clear_away()
         process.wait()
         stamps.close()
+
+
+def surroundings(peer: Peer) -> dict[str, str]:
+    """The environment for ``peer`` and its commands: ours without what Python takes from it, which would not be the same for all."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **peer.environment}
 
 
 def descendants(pid: int) -> list[int]:
