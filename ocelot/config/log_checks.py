@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os.path
+
 from ocelot.config import structs
 from ocelot.config.findings import Path, quoted
 from ocelot.config.places import Places
@@ -22,7 +24,7 @@ def check_logs(processes: dict[str, structs.Process], path: Path, places: Places
             if stream.rotation is not None:
                 _rotation(stream, stream.rotation, (*here, "rotation"), places)
             if isinstance(stream.destination, structs.File):
-                other, there = first.setdefault(stream.destination.path, (stream, here))
+                other, there = first.setdefault(os.path.normpath(stream.destination.path), (stream, here))
                 if other.rotation != stream.rotation:
                     _two_minds(stream.destination.path, here, there, places)
 
