@@ -50,8 +50,8 @@ def table(timeline: Timeline, *, width: int = 80, colour: bool = False, plain_ba
         lines.append(
             f"{seconds(span['start']):>9} {took:>9}  {_shorten(_label(span), name_width):<{name_width}} {bar}".rstrip()
         )
-        if outcome in ("warned", "failed", "skipped") or (span["detail"] and outcome != "ok"):
-            note = f"{outcome}: {span['detail']}" if span["detail"] else outcome
+        if span["detail"] or outcome in ("warned", "failed", "skipped"):
+            note = ": ".join(filter(None, (outcome if outcome != "ok" else "", span["detail"])))
             lines.append(" " * 21 + _shorten(note, max(width - 21, 20)))
     before = timeline.get("before")
     lines.append("")
