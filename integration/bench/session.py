@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -97,6 +97,7 @@ def session(
     ``own_pids``: as PID 1 of a namespace, which needs root. ``environment`` is for the services.
     """
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what outlives its supervisor becomes ours, and is found and ended
+    before = descendants(os.getpid())
     folder.mkdir(exist_ok=True)
     argv = peer.prepare(folder, count, program)
     if own_pids:
@@ -118,7 +119,7 @@ def session(
     finally:
         if process.poll() is None:
             process.kill()
-        clear_away()
+        clear_away(before)
         process.wait()
         stamps.close()
 
@@ -138,16 +139,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def clear_away() -> None:
-    """End every process below this one, until there is none."""
+def clear_away(others: Collection[int]) -> None:
+    """End every process below this one but ``others``, until there is none."""
     deadline = time.monotonic() + PATIENCE
-    while left := descendants(os.getpid()):
+    while left := [pid for pid in descendants(os.getpid()) if pid not in others]:
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            with suppress(ChildProcessError):  # it is not ours yet
+                os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(left)} processes cannot be ended")
         time.sleep(0.005)
