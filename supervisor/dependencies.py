@@ -147,7 +147,7 @@ def holds(condition: Condition, other: Process) -> bool:
 
 def failed(condition: Condition, other: Process) -> bool:
     """Whether ``condition``, which does not hold, never will unless somebody starts ``other`` again."""
-    if other.config.schedule is not None:
+    if other.config.schedule is not None or other.about_to_start:
         return False
     if other.state is State.EXITED:
         return condition is not Condition.STARTED

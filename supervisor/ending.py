@@ -6,7 +6,7 @@ process with a schedule never has ended as long as there is a next time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
@@ -26,10 +26,11 @@ class Ending:
 class Reckoning:
     """Who has not ended by itself (``going_on``), who failed first, and what follows. ``over`` is set once and for all."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, processes: Mapping[str, Process]) -> None:
         self.over = trio.Event()
         self.ending: Ending | None = None
-        self.going_on = set(names)
+        self.going_on = set(processes)
+        self._processes = processes
         self.first_failure: str | None = None
         self._first_ending: Ending | None = None
 
@@ -43,7 +44,7 @@ class Reckoning:
             self._first_ending = _ending_of(process, "every process has ended; the first failure was")
         if process.config.essential:
             self.end(_ending_of(process, "the essential process"))
-        elif not self.going_on:
+        elif not self.going_on and not any(each.about_to_start for each in self._processes.values()):
             self.end(self._first_ending or Ending(0, None, "every process has ended"))
 
     def goes_on(self, name: str) -> None:

@@ -95,6 +95,11 @@ class Wishes:
         self._dismissed = True
         self._wake()
 
+    @property
+    def about_to_start(self) -> bool:
+        """Whether a start was asked for that the state does not show yet."""
+        return self._start_wanted
+
     async def accepted(self) -> None:
         """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
         while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):

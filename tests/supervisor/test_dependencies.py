@@ -160,6 +160,32 @@ def test_a_start_starts_what_is_required_first():
     scenario(story, web=on("api"), api=on("db"), db={}, other={})
 
 
+def test_a_start_of_all_that_failed_does_not_look_at_how_it_was():
+    async def story(it):
+        it.exits("db", 7)
+        await trio.sleep(5)
+        assert it.states() == {"web": State.FATAL, "api": State.FATAL, "db": State.FATAL, "other": State.RUNNING}
+        it.exits("other", 0)
+        await it.supervisor.start(["web"])  # the last one ends while this is under way
+        await trio.sleep(1)
+        assert it.states() == {"web": State.RUNNING, "api": State.RUNNING, "db": State.RUNNING, "other": State.EXITED}
+        assert it.ending is None
+
+    health = {"readiness_probe": PROBE, "restart_policy": RestartPolicy(type=RestartType.ALWAYS, max_retries=0)}
+
+    async def test():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.over)
+            await trio.sleep(0.1)
+            await story(it)
+            nursery.cancel_scope.cancel()
+
+    for _ in range(10):  # whose task comes first is a matter of chance
+        it = Set(web=on("api"), api=on("db"), db=health, other={})
+        it.supervisor._processes["db"].health = FakeHealth(delay=0.5)
+        run(test)
+
+
 def test_a_start_does_not_repeat_what_is_done():
     async def story(it):
         it.exits("migrate", 0)

@@ -3,6 +3,8 @@
 The conditions are judged here a second time, from what the fake children did, not from the states that ocelot shows.
 """
 
+from contextlib import closing
+
 import trio
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -185,6 +187,12 @@ class World:
 def simulate(entries, events):
     async def test():
         world = World(entries)
+        with closing(
+            world.supervisor._relay
+        ):  # its descriptor would wait for the garbage collector, like a thousand others
+            await live_through(world)
+
+    async def live_through(world):
         async with trio.open_nursery() as nursery:
             ending = []
 
@@ -196,12 +204,14 @@ def simulate(entries, events):
                 await trio.testing.wait_all_tasks_blocked()
                 if ending:
                     break
-                await world.do(what, which)
+                with trio.fail_after(100):  # a request that nobody answers
+                    await world.do(what, which)
                 await trio.sleep(pause)
             await trio.sleep(500)
             if not ending:
                 world.check_rest()
-                await check_stop(world)
+                with trio.fail_after(100):
+                    await check_stop(world)
             else:
                 event("it came to its end")
             nursery.cancel_scope.cancel()
