@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,40 @@ def test_a_disk_without_inodes_lets_the_file_grow(tmp_path: Path) -> None:
         for file in ballast:
             file.touch()
         trio.run(main)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("mkfs.vfat") is None, reason="no mkfs.vfat")
+def test_a_file_system_without_hard_links_and_modes_will_do(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "disk" / "log"
+        rotation = structs.Rotation(max_size_bytes=10_000, mode=0o600, compression="gzip", max_files=3)
+        destination = structs.File(path=str(path))
+        output = Output("w", config(destination, rotation=rotation), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        with messages() as said:
+            async with relaying(output):
+                await child(output, "yes 0123456789 | head -c 95700")
+                assert output.counters["stdout"].rotations == 9
+                with trio.fail_after(DEADLINE):
+                    while [file.suffix for file in old_files(str(path))] != [".gz"] * 3:
+                        await trio.sleep(0.01)
+            assert said == []
+        assert all(set(data.splitlines()) == {b"0123456789"} for data in contents(path))
+
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(4 << 20)
+    subprocess.run(["mkfs.vfat", image], check=True, capture_output=True)
+    (tmp_path / "disk").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-o", "loop", image, tmp_path / "disk"], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"FAT cannot be mounted here: {mounted.stderr}")
+    try:
+        trio.run(main)
+    finally:
+        subprocess.run(["umount", tmp_path / "disk"], check=True)
 
 
 # -- the loop goes on

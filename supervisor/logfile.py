@@ -318,7 +318,8 @@ class LogFile:
             fd = os.open(self.path, flags, MODE)
         mode = self._rotation.mode if self._rotation is not None else None
         if mode is not None:
-            os.fchmod(fd, mode)  # as configured, whatever the umask
+            with suppress(PermissionError):  # FAT has no modes
+                os.fchmod(fd, mode)  # as configured, whatever the umask
         return fd
 
     def _set_boundary(self, last: float) -> None:

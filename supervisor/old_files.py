@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -39,12 +40,13 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 class OldFiles:
     """``last``: the time and the number in the last name, so that a storm of rotations needs no search."""
 
-    def __init__(self, path: str, *, start: Start, now: Clock) -> None:
+    def __init__(self, path: str, *, start: Start, now: Clock, link: Callable[[str, str], None] = os.link) -> None:
         self.path = path
         self.rotation = structs.Rotation()
         self.last = ("", 0)
         self._start = start
         self._now = now
+        self._hard_link = link
         self._begun = False
         self._untidy = False  # the last tidying failed, and that was said
         self._tidying = False
@@ -89,7 +91,8 @@ class OldFiles:
         """Mode and owner of a new file: as configured, else those of the one before."""
         with suppress(PermissionError):
             os.fchown(fd, old.st_uid, old.st_gid)
-        os.fchmod(fd, old.st_mode & 0o777 if self.rotation.mode is None else self.rotation.mode)
+        with suppress(PermissionError):  # FAT has no modes
+            os.fchmod(fd, old.st_mode & 0o777 if self.rotation.mode is None else self.rotation.mode)
 
     def _link(self, name: str) -> str:
         """Give the log file a second name, ``name`` or one that nobody has, and return it. Raises OSError.
@@ -99,7 +102,7 @@ class OldFiles:
         """
         while True:
             try:
-                os.link(self.path, name)
+                self._hard_link(self.path, name)
             except FileExistsError:
                 name = self._next()
                 continue

@@ -189,7 +189,8 @@ def compress(path: str, method: str, stop: Callable[[], bool]) -> None:
                     _write_all(sink, piece)
                 with suppress(PermissionError):
                     os.fchown(sink, about.st_uid, about.st_gid)
-                os.fchmod(sink, about.st_mode & 0o7777)
+                with suppress(PermissionError):  # FAT has no modes
+                    os.fchmod(sink, about.st_mode & 0o7777)
                 os.utime(sink, ns=(about.st_atime_ns, about.st_mtime_ns))
                 os.fsync(sink)
             finally:

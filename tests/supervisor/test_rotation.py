@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -17,6 +18,7 @@ from ocelot import log
 from ocelot.config import structs
 from supervisor import rotation
 from supervisor.logfile import LogFile, LogFiles
+from supervisor.old_files import OldFiles
 from supervisor.rotation import Rotated, compress, doomed, old_files, parse, tidy
 from supervisor.sinks import FileSink
 from supervisor.stream import Counters
@@ -238,6 +240,21 @@ def test_a_folder_without_permission_lets_the_file_grow_and_says_so_once(tmp_pat
     made.file._old.path = str(made.path)  # type: ignore[union-attr]
     made.write(b"dddddddd\n")
     assert len(made.old) == 1
+
+
+def test_without_hard_links_the_file_is_renamed(tmp_path: Path) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), source)
+
+    path = tmp_path / "log"
+    old = OldFiles(str(path), start=lambda work: None, now=lambda: MORNING, link=refuse)
+    (tmp_path / "log.20261123T094500Z-1").write_bytes(b"foreign\n")
+    for text in (b"one\n", b"two\n"):
+        path.write_bytes(text)
+        os.close(old.replace())
+        assert path.read_bytes() == b""
+    assert [(tmp_path / file.name).read_bytes() for file in old_files(str(path))] == [b"foreign\n", b"one\n", b"two\n"]
+    assert not list(tmp_path.glob("*.new"))
 
 
 # -- an operator's wish
