@@ -90,7 +90,7 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     modules = _choose_modules(config, recipe)
     with tempfile.TemporaryDirectory(prefix="ocelot-initramfs-") as scratch:
         cache = recipe.cache or scratch
-        layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=_speaks_tls(config))
+        layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=speaks_tls(config))
         say("compiling ocelot")
         own = os.path.join(scratch, "own")
         os.makedirs(runtime.library(own))
@@ -130,7 +130,7 @@ def _load(path: str) -> tuple[Bootstrap, bytes]:
     return loaded.config, text
 
 
-def _speaks_tls(config: Bootstrap) -> bool:
+def speaks_tls(config: Bootstrap) -> bool:
     """Whether a process has an https probe."""
     handoff = config.post_switch.handoff
     processes = handoff.processes.values() if isinstance(handoff, Supervise) else ()
