@@ -78,7 +78,7 @@ def least_memory(
         middle = (low + high) // 2
         works = True
         try:
-            boot(system, kernel, folder, memory=steps[middle], within=30)
+            boot(system, kernel, folder, memory=steps[middle])
         except (ConsoleError, KeyError):
             works = False
         say(f"{system.name} in {steps[middle]} MiB: {'boots and supervises' if works else 'does not'}")
