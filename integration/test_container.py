@@ -53,7 +53,7 @@ processes:
     program: /bin/sleep
     arguments: [1000]
     readinessProbe: {handler: {type: grpc, port: 50051}}
-    log: {stdout: {destination: {type: file, path: /var/log/greeter}, rotation: {maxSizeBytes: 1MB, compression: lz4}}}
+    log: {stdout: {destination: {type: file, path: /var/log/greeter}, rotation: {maxFiles: 3, maxSizeBytes: 1MB, compression: lz4}}}
 """
 
 
