@@ -6,7 +6,6 @@ supervisor. ``ocelotctl`` is another door (``ctl``).
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from ocelot import __version__
 from ocelot.errors import OcelotError, UsageError, describe
 
 if TYPE_CHECKING:
+    import argparse
+
     from ocelot.config.structs import Bootstrap
 
 Kind = Literal["bootstrap", "supervise"]
@@ -28,8 +29,6 @@ exit status:
 
 ocelot is controlled with ocelotctl. Called as "init" it boots, as "tini" it is "entry", as "pause" it is "idle".
 """
-
-_FORMATTER = argparse.RawDescriptionHelpFormatter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _reexec(arguments[1:])
         _refuse_foreign_supervisor()
         arguments = _by_name(called_as, arguments)
+        if len(arguments) == 2 and arguments[0] == "supervise" and _is_file(arguments[1]):
+            return _supervise(arguments[1])  # as most are started, and without argparse: 15 ms and half a megabyte
         tree = parser(images=arguments[:1] in (["initramfs"], ["runtime"]))
         options = tree.parse_args(_with_default_command(arguments))
         run: Callable[[argparse.Namespace], int] = options.run
@@ -114,11 +115,13 @@ def _with_default_command(arguments: list[str]) -> list[str]:
 
 def parser(*, images: bool = False) -> argparse.ArgumentParser:
     """The tree. ``images``: with what is below ``initramfs`` and ``runtime``; OcelotError where that is left out."""
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="ocelot",
         description="An init for microVMs and containers: boots, supervises and explains itself.",
         epilog=_EPILOG,
-        formatter_class=_FORMATTER,
+        formatter_class=_formatter,
     )
     top.add_argument("--version", action="version", version=f"ocelot {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -129,6 +132,12 @@ def parser(*, images: bool = False) -> argparse.ArgumentParser:
     return top
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    import argparse
+
+    return argparse.RawDescriptionHelpFormatter(prog)
+
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -136,7 +145,7 @@ def _command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str, epilog: str | None = None
 ) -> argparse.ArgumentParser:
     sub = commands.add_parser(
-        name, help=help, description=help[0].upper() + help[1:] + ".", formatter_class=_FORMATTER, epilog=epilog
+        name, help=help, description=help[0].upper() + help[1:] + ".", formatter_class=_formatter, epilog=epilog
     )
     sub.set_defaults(run=run)
     return sub
@@ -148,7 +157,7 @@ def _add_bootstrap(commands: Commands) -> None:
         aliases=["boot"],
         help="boot a machine from a YAML file, and tools for such files",
         description="Boot a machine from a YAML file; without a command: run.",
-        formatter_class=_FORMATTER,
+        formatter_class=_formatter,
     )
     sub = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = _command(
@@ -187,7 +196,7 @@ def _add_supervise(commands: Commands) -> None:
         help="supervise the processes of a YAML file, and tools for such files",
         description="Supervise the processes of a YAML file: as PID 1 of a container or as an ordinary process.\n"
         "Without a command: run.",
-        formatter_class=_FORMATTER,
+        formatter_class=_formatter,
     )
     sub = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     run = _command(sub, "run", _supervise_run, "supervise until the processes end or a signal says so")
@@ -236,7 +245,7 @@ def _add_small(commands: Commands) -> None:
     entry.add_argument(
         "-e", "--success", type=int, action="append", default=[], metavar="N", help="exit status N becomes 0"
     )
-    entry.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
+    entry.add_argument("command", nargs="...", metavar="-- CMD", help="the command and its arguments")
     _command(commands, "idle", _idle, "do nothing but reap, until SIGTERM or SIGINT (a pause container)")
     zombie = _command(
         commands,
@@ -323,14 +332,24 @@ def _bootstrap_run(options: argparse.Namespace) -> int:
     return bootstrap(options.file, in_place=options.in_place)
 
 
+def _is_file(argument: str) -> bool:
+    """Whether ``supervise`` takes it for a file, and not for an option or a command of its own."""
+    return not argument.startswith("-") and argument not in _SUPERVISE_COMMANDS
+
+
+def _supervise(file: str, *, socket: str | None = None) -> int:
+    from ocelot.init import supervise
+
+    return supervise(file, socket=socket)
+
+
 def _supervise_run(options: argparse.Namespace) -> int:
     from ocelot import log
-    from ocelot.init import supervise
 
     if options.file and options.path:
         raise UsageError("cannot supervise two files", hint="give the file once, as FILE or with --file")
     log.choose_colour(options.color)
-    return supervise(options.file or options.path or "/etc/ocelot/supervise.yaml", socket=options.socket)
+    return _supervise(options.file or options.path or "/etc/ocelot/supervise.yaml", socket=options.socket)
 
 
 def _validate(options: argparse.Namespace, kind: Kind) -> int:
