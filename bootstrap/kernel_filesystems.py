@@ -255,7 +255,15 @@ def own_mounts() -> None:
     unshare(2) moves only the calling one.
     """
     syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_SLAVE | syscalls.MS_REC)
+    try:
+        syscalls.mount(None, "/", None, syscalls.MS_SLAVE | syscalls.MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise OcelotError(
+            'cannot boot here: "/" is not a mount point, as after a bare chroot',
+            hint="bind the folder onto itself before the chroot, or use pivot_root",
+        ) from error
 
 
 def _require_own_mounts(machine: Machine) -> None:

@@ -132,11 +132,11 @@ class Root:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
-        for name in ("bin", "etc", "tmp", "proc", "run", "dev", "var/log", "usr/lib"):
+        for name in ("bin", "etc", "tmp", "proc", "sys", "run", "dev", "mnt", "var/log", "usr/lib"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)  # pytest makes folders that only we may enter
         shutil.copy(BUSYBOX or "", folder / "bin/busybox")
-        for name in ("sh", "sleep", "echo", "true", "httpd", "ip", "wget"):
+        for name in ("sh", "sleep", "echo", "true", "stat", "httpd", "ip", "wget"):
             (folder / "bin" / name).symlink_to("busybox")
         (folder / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n")
         (folder / "etc/group").write_text("root:x:0:\nweb:x:1000:\nstaff:x:50:\n")
@@ -145,19 +145,19 @@ class Root:
         build = [sys.executable, "-m", "ocelot", "runtime", "build", "--prefix", PREFIX, str(folder / PREFIX[1:])]
         subprocess.run(build, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
 
-    def enter(self, *command: str) -> list[str]:
-        """The command line that runs ``command`` as PID 1 in namespaces of its own."""
+    def enter(self, *command: str, before: str = ":") -> list[str]:
+        """The command line that runs ``command`` as PID 1 in namespaces of its own; the folder is ``$r`` in ``before``."""
         script = (
-            'r=$1; shift; mount -t proc proc "$r/proc"; mount --bind /dev "$r/dev"; '
+            f'r=$1; shift; {before}; mount -t proc proc "$r/proc"; mount --bind /dev "$r/dev"; '
             'exec env -i PATH="$PATH" chroot "$r" /bin/busybox env PATH=/bin "$@"'
         )
         namespaces = ["unshare", "--fork", "--pid", "--kill-child", "--mount", "--net", "--uts", "--ipc"]
         return [*namespaces, "sh", "-c", script, "sh", str(self.folder), *command]
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the runtime on its own."""
         return subprocess.run(
-            self.enter(f"{PREFIX}/bin/{command[0]}", *command[1:]),
+            self.enter(f"{PREFIX}/bin/{command[0]}", *command[1:], **more),
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -199,6 +199,68 @@ class Root:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
     return Root(tmp_path_factory.mktemp("root"))
+
+
+BOOT = """\
+preSwitch:
+  environment: {GREETING: hello}
+  mounts: [{type: virtual, fstype: tmpfs, target: /mnt}]
+postSwitch:
+  tmpfiles:
+    - {path: /mnt/null, type: c, mode: 0666, content: "1:3"}
+    - {path: /run/disk, type: b, content: "7:200"}
+  hooks: [{name: greet, command: sh, arguments: [-c, "echo $GREETING; echo hook > /tmp/hook"]}]
+  handoff:
+    mode: supervise
+    bootScript: {path: sh, arguments: [-c, "echo script"]}
+    processes:
+      last: {program: sh, arguments: [-c, "stat -c '%F %t:%T %a' /mnt/null /run/disk; exit 4"]}
+"""
+SWITCH = "switchRoot: {rootFileSystem: {type: 9p, tag: rootfs}}\n"
+CONTAINER = 'mount --bind "$r" "$r"; mount -t tmpfs t "$r/run"; touch "$r/run/.containerenv"'
+
+
+def test_a_boot_in_a_container_stays_inside(root: Root) -> None:
+    (root.folder / "etc/boot.yaml").write_text(BOOT)
+    done = root.run("ocelot", "bootstrap", "run", "-f", "/etc/boot.yaml", before=CONTAINER)
+    assert done.returncode == 4, done.stderr
+    lines = ["hello", "script", "character special file 1:3 666", "block special file 7:c8 644"]
+    assert [line for line in done.stdout.splitlines() if line in lines] == lines, done.stdout
+    assert os.listdir(root.folder / "mnt") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "says"),
+    [
+        (BOOT, ":", "does not look like a container"),
+        (SWITCH + BOOT, CONTAINER, "preSwitch.check: cannot switch to another root"),
+        (BOOT, 'mount -t tmpfs t "$r/run"; touch "$r/run/.containerenv"', '"/" is not a mount point'),
+    ],
+    ids=["namespace", "switch", "chroot"],
+)
+def test_a_boot_in_the_wrong_place_changes_nothing(root: Root, file: str, before: str, says: str) -> None:
+    (root.folder / "etc/boot.yaml").write_text(file)
+    (root.folder / "tmp/hook").unlink(missing_ok=True)
+    done = root.run("ocelot", "bootstrap", "run", "-f", "/etc/boot.yaml", before=before)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "hint: " in done.stderr
+    assert not (root.folder / "tmp/hook").exists()
+
+
+def test_a_plan_is_shown_step_by_step_and_not_carried_out(root: Root) -> None:
+    (root.folder / "etc/boot.yaml").write_text(SWITCH + BOOT)
+    done = root.run("ocelot", "bootstrap", "plan", "/etc/boot.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = [line.strip() for line in done.stdout.splitlines()]
+    for begin in (
+        'mount "tmpfs" on /mnt', 'mount "rootfs" on /sysroot', "move /proc, /sys, /dev, /run, /tmp into /sysroot",
+        "make character device /mnt/null", "make block device /run/disk", "run sh greet", "run sh", "supervise last",
+    ):  # fmt: skip
+        at = next((number for number, step in enumerate(steps) if step.startswith(f"- {begin}")), None)
+        assert at is not None, f"{begin}\n{done.stdout}"
+        steps = steps[at + 1 :]
+    assert not (root.folder / "tmp/hook").exists()
 
 
 @pytest.fixture(scope="module")
