@@ -37,6 +37,10 @@ def inside(scenario: str, tmp_path: Path, *words: str) -> dict[str, Any]:
     table = Path("/proc/self/mountinfo").read_text()
     assert not any(word in table for word in (str(tmp_path), "/sysroot", "/run/ocelot"))
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # The checkout is mounted there for Python's sake; if it lies below /tmp, it is in the way of the move and says so
+    own = str(INSIDE.parent.parent)
+    if "warnings" in report:
+        report["warnings"] = [warning for warning in report["warnings"] if not warning.startswith(own)]
     return report
 
 
