@@ -11,7 +11,7 @@ CHECKED := ocelot bootstrap supervisor tests integration
 
 # The accelerator of the virtual machines: tcg works everywhere, kvm is faster where /dev/kvm works.
 ACCEL ?= tcg
-# How many virtual machines the tests run at a time.
+# How many integration tests (each file in one worker) and virtual machines run at a time.
 JOBS ?= 2
 # Real processes and emulated machines meet deadlines only on a machine that is not too busy: what fails is tried once
 # more, and shown as RERUN. What fails twice has failed.
@@ -44,7 +44,7 @@ unit: python ## the unit tests: no real child, clock, mount or socket
 
 integration: python machine ## the integration tests: real processes, namespaces and virtual machines (JOBS at a time)
 	@echo "==> integration tests on this machine"
-	@$(PY) -m pytest integration -m "not vm" $(RERUN)
+	@$(PY) -m pytest integration -m "not vm" -n $(JOBS) --dist loadfile $(RERUN)
 	@echo "==> integration tests in virtual machines, $(JOBS) at a time ($(ACCEL))"
 	@$(PY) -m pytest integration -m vm -n $(JOBS) $(RERUN)
 
