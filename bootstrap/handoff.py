@@ -11,6 +11,7 @@ from typing import NoReturn
 from bootstrap import executable
 from bootstrap.console import terminal_type
 from bootstrap.hooks import RunHook
+from bootstrap.phases import with_policy
 from bootstrap.steps import RUNTIME, Machine, Step
 from ocelot import log
 from ocelot.config.structs import BootScript, Exec, Handoff, Hook, OnFailure, Shell
@@ -135,8 +136,12 @@ def _restore(inherited: Inherited) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
 
 
-def describe_handoff(handoff: Handoff | None) -> str:
-    """One line for ``plan``: what the boot ends in."""
+def describe_handoff(handoff: Handoff | None) -> tuple[str, ...]:
+    """Lines for ``plan``: the boot script, if there is one, and what the boot ends in."""
+    return (*map(with_policy, plan_handoff(handoff)), _end(handoff))
+
+
+def _end(handoff: Handoff | None) -> str:
     match handoff:
         case None:
             return "nothing: no handoff is configured"

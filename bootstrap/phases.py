@@ -70,7 +70,7 @@ class Plan:
             for group in phase.groups:
                 if group.steps:
                     lines.append(f"  {group.key}:")
-                lines += [f"    - {step.describe()}  [{_policy(step)}]" for step in group.steps]
+                lines += [f"    - {with_policy(step)}" for step in group.steps]
         return "\n".join(lines) + "\n"
 
 
@@ -237,6 +237,11 @@ async def _retry(step: Step, path: str, machine: Machine) -> None:
             machine.warn(f"{path}: {describe(error)}; trying again in {format_duration(delay)}")
         await trio.sleep(delay)
         delay = min(delay * 2, LAST_DELAY)
+
+
+def with_policy(step: Step) -> str:
+    """One line for people: the step, and what its failure does."""
+    return f"{step.describe()}  [{_policy(step)}]"
 
 
 def _policy(step: Step) -> str:

@@ -52,7 +52,7 @@ class MakeTmpfile:
         if item.target is not None:
             words.append(f"-> {item.target}" if item.type == "L" else item.target)
         if item.content is not None:
-            words.append(f"{len(item.content.encode())} bytes")
+            words.append(item.content if item.type in ("c", "b") else f"{len(item.content.encode())} bytes")
         if item.type != "L":
             words.append(f"mode {_mode(item):04o}")
         if item.owner is not None or item.group is not None:

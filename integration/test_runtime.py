@@ -254,8 +254,8 @@ def test_a_plan_is_shown_step_by_step_and_not_carried_out(root: Root) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     steps = [line.strip() for line in done.stdout.splitlines()]
     for begin in (
-        'mount "tmpfs" on /mnt', 'mount "rootfs" on /sysroot', "move /proc, /sys, /dev, /run, /tmp into /sysroot",
-        "make character device /mnt/null", "make block device /run/disk", "run sh greet", "run sh", "supervise last",
+        "mount proc on /proc", 'mount "tmpfs" on /mnt', 'mount "rootfs" on /sysroot', "move /proc, /sys, /dev, /run, /tmp into /sysroot",
+        "make character device /mnt/null, 1:3", "make block device /run/disk", "run sh -c", "run sh -c", "supervise last",
     ):  # fmt: skip
         at = next((number for number, step in enumerate(steps) if step.startswith(f"- {begin}")), None)
         assert at is not None, f"{begin}\n{done.stdout}"

@@ -387,11 +387,13 @@ def _schema(_options: argparse.Namespace, kind: Kind) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from bootstrap.cmdline import parse
     from bootstrap.handoff import describe_handoff
-    from bootstrap.phases import plan
+    from bootstrap.kernel_filesystems import steps
+    from bootstrap.phases import plan, with_policy
 
     config = load_or_fail(options.file)
+    print("kernel:", *map(with_policy, steps()), sep="\n    - ")
     print(plan(config, parse(options.cmdline)).describe(), end="")
-    print(f"handoff:\n    - {describe_handoff(config.post_switch.handoff)}")
+    print("handoff:", *describe_handoff(config.post_switch.handoff), sep="\n    - ")
     return 0
 
 
