@@ -85,7 +85,8 @@ class Roster:
         config = self.configs.get(base)
         if config is None or config.replicas is None:
             return config is not None and name == base
-        return name in instances(base, config)
+        index = name[len(base) + 1 : -1]
+        return index.isdecimal() and int(index) < config.replicas
 
     def forget(self, base: str) -> list[Process]:
         """``base`` means nothing any more. Returns its processes, which are found until :meth:`drop`."""

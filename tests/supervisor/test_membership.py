@@ -208,6 +208,19 @@ def test_scaling_up_and_down():
     scenario(story, web={"replicas": 2}, b={})
 
 
+def test_an_entry_gets_replicas_and_loses_them():
+    async def story(it):
+        it.supervisor.replace("web", entry("web", replicas=2))
+        await trio.sleep(1)
+        assert it.supervisor.names == ("web[0]", "web[1]", "b")
+        it.supervisor.replace("web", entry("web"))
+        await trio.sleep(1)
+        assert it.states() == {"web": State.RUNNING, "b": State.RUNNING}
+        assert sum(child.status is None for child in it.spawner.children) == 2
+
+    scenario(story, web={}, b={})
+
+
 def test_scaling_up_while_the_last_one_still_stops():
     async def story(it):
         it.child("web").fatal = set()
