@@ -1,13 +1,14 @@
-"""Modules out of one file: what a boot imports, laid out for reading, with what the imports would compile.
+"""What a boot imports, found without looking for it, and what the imports would compile, compiled.
 
 Python looks for a module in folder after folder, and ``dataclasses``, ``attr`` and ``re`` write source text and compile it
 at every start. On an emulated machine these two are half of the time that the imports take. The image builder
 (``ocelot.image.bundling``) rehearses the imports and keeps their results here. Whatever is not in the bundle goes the
 usual way, and without a bundle (on a desk) everything does.
 
-The file: eight bytes with the length of the head (little-endian), the head, then what the head points at. All of it is
-marshal: the head a dict of ``version``, ``modules`` (name: offset, size, file in the runtime, whether it is a package; size 0
-for an extension, which stays a file of its own) and ``compiled`` (offset and size of what :class:`Compiled` is made of).
+The file: eight bytes with the length of the head (little-endian), the head, and what :class:`Compiled` is made of. Both are
+marshal; the head is a dict of ``version``, ``modules`` (name: file in the runtime, its size, whether it is a package; size 0 for
+an extension) and ``compiled`` (offset and size). The code of the modules stays where it is: twice would be too much for the
+memory of a small guest.
 """
 
 import _sre  # type: ignore[import-not-found]
@@ -48,7 +49,7 @@ class Bundle:
             os.close(self._fd)
             raise
         self.path = path
-        self._modules: dict[str, tuple[int, int, str, bool]] = head["modules"]
+        self._modules: dict[str, tuple[str, int, bool]] = head["modules"]
         self._at: tuple[int, int] = head["compiled"]
         self._compiled: Compiled | None = None
 
@@ -56,7 +57,7 @@ class Bundle:
         entry = self._modules.get(name)
         if entry is None:
             return None
-        _, size, origin, package = entry
+        origin, size, package = entry
         if not size:
             spec = ModuleSpec(name, ExtensionFileLoader(name, origin), origin=origin)
         else:
@@ -71,12 +72,12 @@ class Bundle:
 
     def exec_module(self, module: "ModuleType") -> None:
         name = module.__name__
-        offset, size, _, _ = self._modules[name]
+        origin, size, _ = self._modules[name]
         names = module.__dict__
         hook = _HOOKS.get(name)
         if hook is not None and hook[0] == "before":
             names[hook[1]] = getattr(self._texts(), hook[2])
-        exec(marshal.loads(os.pread(self._fd, size, offset)), names)
+        exec(_code(origin, size), names)
         if hook is not None and hook[0] == "after":
             texts = self._texts()
             texts.compile_pattern = names[hook[1]]
@@ -98,6 +99,16 @@ class Bundle:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _code(path: str, size: int) -> "CodeType":
+    """The code in the .pyc file at ``path``."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        code: CodeType = marshal.loads(memoryview(os.read(fd, size))[16:])  # less the header
+    finally:
+        os.close(fd)
+    return code
 
 
 def _open_high(path: str) -> int:

@@ -100,24 +100,21 @@ class _Watched:
 
 def archive(files: dict[str, tuple[str, str]], shown: str, compiled: dict[str, object], version: str) -> bytes:
     """The bundle. ``files``: for each module the folder it is in, and its path below it; ``shown`` stands for the folder."""
-    modules: dict[str, tuple[int, int, str, bool]] = {}
-    body = bytearray()
-    for name, (folder, path) in sorted(files.items()):
-        code = b""
-        if not path.endswith(".so"):
-            with open(f"{folder}/{path}", "rb") as opened:
-                code = opened.read()[16:]  # less the header of a .pyc
-        modules[name] = (len(body), len(code), f"{shown}/{path}", path.endswith("/__init__.pyc"))
-        body += code
-    packed = marshal.dumps(
-        compiled, 2
-    )  # later versions mark what is shared, which depends on all that this process did
+    modules = {
+        name: (
+            f"{shown}/{path}",
+            0 if path.endswith(".so") else os.stat(f"{folder}/{path}").st_size,
+            path.endswith("/__init__.pyc"),
+        )
+        for name, (folder, path) in sorted(files.items())
+    }
+    # later versions of marshal mark what is shared, which depends on all that this process did
+    packed = marshal.dumps(compiled, 2)
     start = 0
-    while True:  # the head holds offsets, whose size depends on them
-        found = {name: (at + start, *rest) for name, (at, *rest) in modules.items()}
-        head = marshal.dumps({"version": version, "modules": found, "compiled": (len(body) + start, len(packed))}, 2)
+    while True:  # the head holds an offset, whose size depends on it
+        head = marshal.dumps({"version": version, "modules": modules, "compiled": (start, len(packed))}, 2)
         if start == 8 + len(head):
-            return len(head).to_bytes(8, "little") + head + body + packed
+            return len(head).to_bytes(8, "little") + head + packed
         start = 8 + len(head)
 
 

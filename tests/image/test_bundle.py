@@ -35,7 +35,7 @@ def made(tmp_path: Path) -> Iterator[bundle.Bundle]:
     record.texts.add("x = 1")
     record.named.add(("y = 2", "<attrs generated>"))
     record.during(lambda: re._compiler.compile("a[b-d]+(?P<rest>.*)", re.IGNORECASE))  # type: ignore[attr-defined]
-    data = rehearsal.archive(files, "/runtime", record.compiled(), bundle.version())
+    data = rehearsal.archive(files, str(tmp_path), record.compiled(), bundle.version())
     place = tmp_path / bundle.NAME
     place.write_bytes(data)
     opened = bundle.Bundle(str(place))
@@ -46,20 +46,20 @@ def made(tmp_path: Path) -> Iterator[bundle.Bundle]:
         sys.modules.pop(name, None)
 
 
-def test_modules_come_out_of_the_bundle(made: bundle.Bundle) -> None:
+def test_modules_are_found_through_the_bundle(made: bundle.Bundle, tmp_path: Path) -> None:
     import calf  # type: ignore[import-not-found]
     import lamb  # type: ignore[import-not-found]
 
     assert (calf.answer, lamb.leg.length) == (42, 3)
-    assert calf.__file__ == "/runtime/calf.pyc"
-    assert lamb.__path__ == ["/runtime/lamb"]
+    assert calf.__file__ == str(tmp_path / "calf.pyc")
+    assert lamb.__path__ == [str(tmp_path / "lamb")]
     assert lamb.leg.__package__ == "lamb"
 
 
-def test_an_extension_stays_a_file(made: bundle.Bundle) -> None:
+def test_an_extension_is_loaded_as_one(made: bundle.Bundle, tmp_path: Path) -> None:
     spec = importlib.util.find_spec("_horn")
     assert spec is not None
-    assert spec.origin == "/runtime/_horn.so"
+    assert spec.origin == str(tmp_path / "_horn.so")
     assert type(spec.loader).__name__ == "ExtensionFileLoader"
 
 
