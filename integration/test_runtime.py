@@ -230,6 +230,17 @@ def test_a_boot_in_a_container_stays_inside(root: Root) -> None:
 
 
 @pytest.mark.parametrize(
+    ("level", "begins"),
+    [("error", set()), ("warn", {"warn"}), ("info", {"warn", "info"}), ("debug", {"warn", "info", "debug"})],
+)
+def test_the_log_level_holds_once_the_file_is_read(root: Root, level: str, begins: set[str]) -> None:
+    (root.folder / "etc/boot.yaml").write_text(f"logLevel: {level}\n{BOOT}")
+    done = root.run("ocelot", "bootstrap", "run", "-f", "/etc/boot.yaml", before=CONTAINER)
+    signs = {"ocelot: warn: last: exited with status 4": "warn", "going down: ": "info", "last: to be started": "debug"}
+    assert {level for sign, level in signs.items() if sign in done.stderr} == begins, done.stderr
+
+
+@pytest.mark.parametrize(
     ("file", "before", "says"),
     [
         (BOOT, ":", "does not look like a container"),
@@ -311,6 +322,8 @@ def test_everybody_becomes_what_it_should(running: Root) -> None:
     assert (running.folder / "tmp/prepared").stat().st_mode & 0o777 == 0o600
     assert running.logs("web") == "web 0 hello\nweb 1 hello\n" or running.logs("web") == "web 1 hello\nweb 0 hello\n"
     assert running.logs("held") == "1 door\n"
+    socket = (running.folder / "run/ocelot/control.sock").stat()
+    assert (socket.st_mode & 0o777, socket.st_gid) == (0o660, 1000)
 
 
 def test_a_schedule_runs_it(running: Root) -> None:

@@ -10,7 +10,7 @@ import pytest
 from integration.lab import roots
 from integration.lab.devices import Drive
 from integration.lab.guest import Lab
-from integration.lab.vm import Vm
+from integration.lab.vm import Hardware, Vm
 
 CONFIG = """
 switchRoot:
@@ -88,7 +88,9 @@ def test_the_end_of_an_essential_process_ends_the_machine_with_its_status(lab: L
 
 
 def test_the_end_of_all_processes_ends_the_machine_with_the_first_failure(lab: Lab) -> None:
+    """Told over a port of another name."""
     config = """
+host: {exitPort: com.example.status}
 switchRoot:
   rootFileSystem: {type: device, device: /dev/vda}
 postSwitch:
@@ -100,7 +102,7 @@ postSwitch:
       later: {program: sh, arguments: [-c, "sleep 3; exit 9"]}
 """
     disk = Drive(lab.ext4(lab.busybox()))
-    ending = lab.boot(config, devices=[disk]).wait()
+    ending = lab.boot(config, hardware=Hardware(exit_port="com.example.status"), devices=[disk]).wait()
     assert ending.status == 139
     assert "ocelot: exit status 139: " in ending.console
     assert not roots.needs_recovery(disk.image)
