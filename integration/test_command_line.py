@@ -102,6 +102,17 @@ def test_the_exit_status(arguments: str, status: int) -> None:
     assert (done.stderr == "") == (status == 0 or "--output json" in arguments)
 
 
+def test_a_foreign_package_of_the_same_name_is_named(tmp_path: Path) -> None:
+    """PyPI's Supervisor, found before our own."""
+    (tmp_path / "supervisor").mkdir()
+    (tmp_path / "supervisor/__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}
+    done = run(sys.executable, "-P", "-c", "from ocelot.cli import main; exit(main(['version']))", env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f'the package "supervisor" in {tmp_path} is not ocelot\'s' in done.stderr
+    assert len(done.stderr.splitlines()) == 2, "the error, and a hint"
+
+
 def commands(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     yield words
     for action in parser._actions:
