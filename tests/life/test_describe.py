@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
@@ -104,7 +105,7 @@ def test_a_thread_holds_it_up_until_it_is_done() -> None:
         enough = threading.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, enough.wait)
-            await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(NotNow, match="in a thread"):
                 describe_life(life())
             enough.set()
