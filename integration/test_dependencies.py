@@ -129,6 +129,7 @@ def test_replicas(tmp_path: Path) -> None:
     program = {"program": "/bin/sh", "arguments": ["-c", "echo I am $OCELOT_REPLICA; exec sleep 1000"], **SHORT}
     with desk(tmp_path, {"web": {**program, "replicas": 2}, "db": SLEEPER}) as machine:
         machine.until(everything_is("running"))
+        assert machine.ctl("__complete", "names").stdout.split() == ["web", "web[0]", "web[1]", "db"]
         assert machine.ctl("scale", "web", "4").returncode == 0
         assert list(machine.processes()) == ["web[0]", "web[1]", "web[2]", "web[3]", "db"]
         machine.until(lambda _: len(machine.ctl("logs", "web", "--plain").stdout.splitlines()) == 4)

@@ -203,8 +203,10 @@ def _complete(words: list[str]) -> int:
         elif word.startswith("--socket="):
             path = word.partition("=")[2]
     try:
-        for process in call(path, "GET", "/v1/processes", timeout=1.0)["processes"]:
-            print(process["name"])
+        processes = call(path, "GET", "/v1/processes", timeout=1.0)["processes"]
+        groups = dict.fromkeys(process["group"] for process in processes if process.get("group"))
+        for name in [*groups, *(process["name"] for process in processes)]:
+            print(name)
     except (OcelotError, OSError):
         return FAILED
     return OK
