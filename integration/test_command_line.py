@@ -102,6 +102,19 @@ def test_the_exit_status(arguments: str, status: int) -> None:
     assert (done.stderr == "") == (status == 0 or "--output json" in arguments)
 
 
+@pytest.mark.parametrize("arguments", ["supervise schema", "completions fish"])
+def test_a_reader_that_has_gone_is_no_news(arguments: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*OCELOT, *arguments.split()], stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False, cwd=CHECKOUT
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_foreign_package_of_the_same_name_is_named(tmp_path: Path) -> None:
     """PyPI's Supervisor, found before our own."""
     (tmp_path / "supervisor").mkdir()

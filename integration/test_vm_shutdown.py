@@ -34,13 +34,13 @@ while :; do sleep 0.2; done
 STUBBORN = "trap '' TERM\nwhile :; do sleep 0.2; done\n"
 
 
-def boot(lab: Lab, trigger: str, more: str = "") -> tuple[Vm, Drive]:
+def boot(lab: Lab, trigger: str, more: str = "", sections: str = "") -> tuple[Vm, Drive]:
     tree = lab.busybox()
     roots.script(tree, "/srv/service", SERVICE)
     roots.script(tree, "/srv/stubborn", STUBBORN)
     roots.script(tree, "/srv/trigger", f"sleep 1; echo triggered\n{trigger}\n")
     disk = Drive(lab.ext4(tree))
-    vm = lab.boot(CONFIG % more, devices=[disk])
+    vm = lab.boot(sections + CONFIG % more, devices=[disk])
     vm.expect("triggered")
     return vm, disk
 
@@ -79,9 +79,11 @@ def test_a_request_to_go_down(lab: Lab, way: str) -> None:
 
 
 def test_the_end_of_an_essential_process_ends_the_machine_with_its_status(lab: Lab) -> None:
-    vm, disk = boot(lab, "exit 42", ", essential: true")
+    """And as ``shutdown.action`` says."""
+    vm, disk = boot(lab, "exit 42", ", essential: true", "shutdown: {action: reboot}\n")
     vm.expect("service stops")
     ending = vm.wait()
+    assert (ending.how, ending.report["verb"]) == ("guest-reset", "reboot")
     assert ending.status == 42
     assert ending.report["process"] == "trigger"
     assert not roots.needs_recovery(disk.image)

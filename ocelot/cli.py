@@ -54,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         _complain(error)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's own flush at exit does not complain
+        return 1
     except (OcelotError, OSError) as error:
         _complain(error)
         return 1
-    except BrokenPipeError:
-        return 0
     except KeyboardInterrupt:
         return 130
 
