@@ -14,7 +14,7 @@ class State(enum.StrEnum):
     """What a supervised process is doing now. What the operator wants is a :class:`Goal`."""
 
     STOPPED = "stopped"  # not started yet, or stopped on request
-    WAITING = "waiting"  # wanted up, held back by a dependency
+    WAITING = "waiting"  # wanted up, held back by a dependency or by its schedule
     STARTING = "starting"  # spawned, not yet ready (a probe or a notification is awaited)
     RUNNING = "running"  # spawned, and ready as far as anybody can tell
     STOPPING = "stopping"  # shutdown signal sent, within the grace period
