@@ -97,7 +97,7 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
         os.makedirs(os.path.join(own, "bin"))
         runtime.own_layer(own, runtime.PREFIX)
         runtime.add_bundle(own, (own, layer), runtime.PREFIX)
-        base = list(_runtime_entries(layer))
+        base = [entry for entry in _runtime_entries(layer) if _is_wanted(entry.path, config, modules)]
         code = list(_runtime_entries(own))
         rest = list(_skeleton())
         marker = _marker(modules, recipe)
@@ -128,6 +128,13 @@ def _load(path: str) -> tuple[Bootstrap, bytes]:
         lines = "".join(f"\n  {path}:{found.line}:{found.column}: {found.message}" for found in loaded.errors)
         raise OcelotError(f'cannot use "{path}": it is not valid{lines}', hint=f"see: ocelot bootstrap validate {path}")
     return loaded.config, text
+
+
+def _is_wanted(path: str, config: Bootstrap, modules: _Modules) -> bool:
+    """Whether a file of the runtime is of any use here. zstandard (1 MB of the guest's memory) reads modules alone."""
+    if "/zstandard/" not in f"{path}/":
+        return True
+    return config.post_switch.modules is not None or any(name.endswith(".zst") for name in modules.kept)
 
 
 def speaks_tls(config: Bootstrap) -> bool:
