@@ -7,6 +7,7 @@ import re
 from integration.lab import roots
 from integration.lab.devices import Drive, NineP
 from integration.lab.guest import Lab
+from integration.lab.vm import Hardware
 
 PHASES = """
 preSwitch:
@@ -144,3 +145,25 @@ def test_every_mount_flag_is_seen_in_mountinfo(lab: Lab) -> None:
     assert {"ro", "noexec", "nosuid", "nodev"} <= mounts["/m/bind"][0]
     assert "/m/overlay" in mounts
     assert re.search("warn: .*mandatoryLocks", ending.console)
+
+
+def test_the_console_that_the_file_names_shows_it_all_and_the_other_only_the_kernel(lab: Lab) -> None:
+    config = """\
+console: ttyS1
+switchRoot:
+  rootFileSystem: {type: 9p, tag: rootfs}
+postSwitch:
+  hooks: [{name: greet, command: echo, arguments: [the hook]}]
+  handoff:
+    mode: supervise
+    processes:
+      only: {program: sh, arguments: [-c, "echo the process; exit 6"]}
+"""
+    second = lab.path("second")
+    hardware = Hardware(options=("-serial", f"file:{second}"))
+    ending = lab.boot(config, hardware=hardware, devices=[NineP(lab.busybox())]).wait()
+    assert ending.status == 6
+    lines = re.sub(r"\x1b\[\d*m", "", second.read_text()).splitlines()
+    assert {"the hook", "only | the process"} <= set(lines), lines
+    assert lines[-1].startswith("ocelot: exit status 6: ")
+    assert "the process" not in ending.console
