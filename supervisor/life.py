@@ -391,6 +391,8 @@ class Life(Wishes):
         self.began_at = None
 
     async def _finish_output(self) -> None:
+        if self.output.finish_at_once():
+            return  # as nearly always: the end of the pipes is seen before the death
         with trio.move_on_after(FINISH_TIMEOUT):
             await self.output.finish()
 

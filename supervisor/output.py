@@ -124,6 +124,15 @@ class Output:
         for stream in self._streams.values():
             await stream.finish()
 
+    def finish_at_once(self) -> bool:
+        """Do what :meth:`finish` does, if there is nothing to move or to wait for any more; whether that was so."""
+        streams = self._streams.values()
+        if not all(stream.drained for stream in streams):
+            return False
+        for stream in streams:
+            stream.end()
+        return True
+
     def abandon(self) -> None:
         """The process could not be started: close the pipes."""
         for stream in self._streams.values():

@@ -146,8 +146,18 @@ class Stream:
             await self._settle(FINISH if self._blocking else STALL)
         if self._gap and not self._broken:
             self._deliver(b"")
-        self._tell_rest()
         self._shut()
+        self.end()
+
+    @property
+    def drained(self) -> bool:
+        """Whether the end of the pipe was met and everything before it has gone where it goes."""
+        return self._fd < 0 and not (self._holding or self._rest or self._waiting or self._gap)
+
+    def end(self) -> None:
+        """There is nothing more to come from this start of the process."""
+        self._finishing = True
+        self._tell_rest()
         # A log file on the root file system that stayed open would keep it from becoming read-only at shutdown.
         self.sink.close()
 

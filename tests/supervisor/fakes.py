@@ -106,6 +106,9 @@ class FakeOutput:
     async def finish(self):
         self.finished += 1
 
+    def finish_at_once(self):
+        return False
+
     def succeed(self, before):
         self.predecessor = before
 
