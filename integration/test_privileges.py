@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
 from integration.desk import PATIENCE, SLEEPER, desk
@@ -159,6 +160,28 @@ def test_a_number_without_an_entry_needs_a_group():
 def test_a_name_that_does_not_exist_is_a_failed_start():
     assert 'cannot find the user "nobdy"' in str(refused(user="nobdy"))
     assert 'cannot find the group "wheeel"' in str(refused(supplementaryGroups="[wheeel]"))
+
+
+LINES = {
+    "as": "Max address space", "core": "Max core file size", "cpu": "Max cpu time", "data": "Max data size",
+    "fsize": "Max file size", "memlock": "Max locked memory", "msgqueue": "Max msgqueue size", "nice": "Max nice priority",
+    "nofile": "Max open files", "nproc": "Max processes", "rss": "Max resident set", "rtprio": "Max realtime priority",
+    "rttime": "Max realtime timeout", "sigpending": "Max pending signals", "stack": "Max stack size",
+}  # fmt: skip
+"""What proc_pid_limits(5) calls them."""
+
+
+def test_every_limit_is_the_one_of_its_name():
+    values = {name: 500 + number for number, name in enumerate(LINES)}
+    values |= {name: 1_000_000_000 + number for number, name in enumerate(("as", "data", "stack", "rttime"))}
+    values |= dict.fromkeys(("nice", "rtprio"), 0)  # only the privileged may raise what is 0
+    keys = "{" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"
+    with running(limits=keys) as child, open(f"{child}/limits") as file:
+        shown = file.read().splitlines()
+    assert sorted(LINES) == sorted(field.encode_name for field in msgspec.structs.fields(structs.Limits))
+    for name, title in LINES.items():
+        line = next(line for line in shown if line.startswith(f"{title} "))
+        assert line.removeprefix(title).split()[:2] == [str(values[name])] * 2, line
 
 
 def test_limits_are_set_by_name():
