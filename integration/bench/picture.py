@@ -39,6 +39,8 @@ def svg(results: Results) -> str:
         for number, (title, found) in enumerate(row):
             parts += _panel(title, found, 8 + number * (WIDTH + GAP), top)
         top += HEAD + PITCH * max(len(found) for _, found in row) + GAP
+    parts.append(f'<text x="8" y="{top + 4}">Medians of one run, all in turns; every scale is logarithmic.</text>')
+    top += GAP
     size = f'width="{2 * WIDTH + GAP + 16}" height="{top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {2 * WIDTH + GAP + 16} {top}" role="img">'
     return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>", ""])
