@@ -49,6 +49,7 @@ WAYS: dict[str, tuple[str, Callable[[Vm], None] | None, str]] = {
     "SIGTERM": ("kill -TERM 1", None, "poweroff"),
     "SIGINT": ("kill -INT 1", None, "poweroff"),
     "SIGPWR": ("kill -PWR 1", None, "poweroff"),
+    "SIGRTMIN+5": ("kill -39 1", None, "reboot"),  # as systemd's own reboot
     "ocelotctl poweroff": ("ocelotctl poweroff", None, "poweroff"),
     "ocelotctl reboot": ("ocelotctl reboot", None, "reboot"),
     "ocelotctl halt": ("ocelotctl halt", None, "halt"),
