@@ -57,10 +57,13 @@ def is_elf(path: str) -> bool:
 @cache
 def read_elf(path: str) -> Elf:
     """Read headers and dynamic section of ``path``. OcelotError if it is not an ELF file."""
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.dynamic import DynamicSection, DynamicSegment
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import InterpSegment
+    try:
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.dynamic import DynamicSection, DynamicSegment
+        from elftools.elf.elffile import ELFFile
+        from elftools.elf.segments import InterpSegment
+    except ModuleNotFoundError as error:
+        raise OcelotError("cannot find the package pyelftools", hint='install the "image" extra') from error
 
     try:
         with open(path, "rb") as file:

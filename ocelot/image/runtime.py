@@ -163,8 +163,9 @@ def search_path() -> tuple[str, ...]:
     if not standard:
         raise OcelotError("cannot find the standard library of this interpreter")
     base = [standard[0], extensions or os.path.join(standard[0], "lib-dynload")]
-    packages = [path for path in sys.path if path and os.path.isdir(path) and path not in (*base, own)]
-    return tuple(dict.fromkeys([own, *base, *packages]))
+    beside = os.path.isdir(os.path.join(own, "trio"))  # installed, not a checkout: the packages lie there too
+    packages = [path for path in sys.path if path and os.path.isdir(path) and (beside or path != own)]
+    return (own, *dict.fromkeys([*base, *packages]))
 
 
 def own_modules() -> tuple[Module, ...]:
