@@ -18,7 +18,7 @@ JOBS ?= 2
 RERUN ?= --reruns 1
 export OCELOT_ACCEL := $(ACCEL)
 
-.PHONY: help boot shell test lint unit integration bench python machine lock clean distclean
+.PHONY: help boot shell test lint unit integration bench python machine peers lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -48,11 +48,14 @@ integration: python machine ## the integration tests: real processes, namespaces
 	@echo "==> integration tests in virtual machines, $(JOBS) at a time ($(ACCEL))"
 	@$(PY) -m pytest integration -m vm -n $(JOBS) $(RERUN)
 
-bench: python machine ## size and speed, next to a busybox initramfs and Debian's systemd
+bench: python machine peers ## size and speed, next to a busybox initramfs, Debian's systemd and other supervisors
 	@$(PY) -m integration.bench
 
 python: ## the virtual environment .venv
 	@$(SETUP) python
+
+peers: ## the supervisors that the benchmark compares with
+	@$(SETUP) peers
 
 machine: ## QEMU, the kernel and the servers that the virtual machines need
 	@$(SETUP) machine

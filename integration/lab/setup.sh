@@ -4,6 +4,7 @@
 #
 #   setup.sh python     the virtual environment .venv, with the exact packages of requirements-dev.txt
 #   setup.sh machine    QEMU and the other tools, the kernel and its modules, the unpacked servers
+#   setup.sh peers      other supervisors, for the benchmark
 #
 # What cannot be had is said in plain words at the end and written to $CACHE/missing; the tests that need it are
 # skipped and say so. Only the Python environment, QEMU and the kernel are indispensable.
@@ -238,11 +239,25 @@ make_machine() {
     fi
 }
 
+# What `make bench` compares with (supervisord and circus come from PyPI, into the cache). The bench itself says what it had to leave out.
+get_peers() {
+    local stamp=$CACHE/peers-stamp name
+    [ -e "$stamp" ] && return 0
+    for name in s6 runit tini dinit gcc libc6-dev; do
+        installed "$name" && continue
+        refresh_lists
+        apt-cache show "$name" >/dev/null 2>&1 || continue
+        install_packages "$name" 2>/dev/null || say "$name could not be installed: it is left out"
+    done
+    touch "$stamp"
+}
+
 mkdir -p "$CACHE"
 for part in "${@:-python}"; do
     case $part in
     python) make_environment ;;
     machine) make_machine ;;
-    *) fail "unknown part \"$part\": python or machine" ;;
+    peers) get_peers ;;
+    *) fail "unknown part \"$part\": python, machine or peers" ;;
     esac
 done
