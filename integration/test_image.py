@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -321,6 +322,26 @@ def test_a_folder_in_use_is_refused(ocelot: Ocelot, runtime: Path) -> None:
 def test_a_relative_prefix_is_refused(ocelot: Ocelot, tmp_path: Path) -> None:
     done = ocelot("runtime", "build", tmp_path / "r", "--prefix", "usr/lib")
     assert (done.returncode, "absolute" in done.stderr) == (1, True)
+
+
+def test_an_installed_ocelot_builds_it_too(tmp_path: Path) -> None:
+    """From a folder that ocelot shares with the packages it needs, as pip makes it."""
+    site = copy_packages(tmp_path / "site")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not (site / entry.name).exists():
+            (site / entry.name).symlink_to(entry)
+    folder = tmp_path / "runtime"
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "ocelot", "runtime", "build", "--no-cache", "--prefix", folder, folder],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([folder / "bin/ocelot", "version"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("ocelot "), done.stderr
 
 
 @pytest.mark.root
