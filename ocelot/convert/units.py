@@ -115,8 +115,8 @@ def split(text: str) -> list[str]:
                 quote = ""
             else:
                 word = (word or "") + char
-        elif char in "\"'" and word is None:
-            quote, word = char, ""
+        elif char in "\"'":
+            quote, word = char, word or ""
         elif char.isspace():
             if word is not None:
                 found.append(word)
