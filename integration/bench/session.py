@@ -139,6 +139,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def _shown(pid: int) -> str:
+    """Its name, state and parent, proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().partition(" ")[2][:40]
+    except OSError:
+        return "(gone)"
+
+
 def clear_away(others: Collection[int]) -> None:
     """End every process below this one but ``others``, until there is none."""
     deadline = time.monotonic() + PATIENCE
@@ -149,7 +157,8 @@ def clear_away(others: Collection[int]) -> None:
             with suppress(ChildProcessError):  # it is not ours yet
                 os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(left)} processes cannot be ended")
+            shown = ", ".join(f"{pid} {_shown(pid)}" for pid in left[:5])
+            raise TimeoutError(f"{len(left)} processes cannot be ended: {shown}")
         time.sleep(0.005)
 
 
