@@ -292,7 +292,7 @@ def test_compression_leaves_the_loop_alone(tmp_path: Path) -> None:
     path = tmp_path / "log"
     old = tmp_path / "log.20200101T000000Z-1"
     with old.open("wb") as file:
-        for _ in range(300):
+        for _ in range(600):
             file.write(os.urandom(20_000) * 10)
 
     async def main() -> float:

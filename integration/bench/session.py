@@ -13,6 +13,7 @@ from pathlib import Path
 
 from integration.bench.peers import Peer
 from ocelot.linux.syscalls import PR_SET_CHILD_SUBREAPER, prctl
+from supervisor import proc_tree
 
 PATIENCE = 60.0
 """Seconds that anything may take."""
@@ -130,12 +131,18 @@ def surroundings(peer: Peer) -> dict[str, str]:
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below ``pid``. proc(5): /proc/PID/task/TID/children."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                found += [child, *descendants(child)]
+    """All processes below ``pid``: from the parents that /proc tells, since the list of children leaves some out while others end."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError, ValueError, IndexError):
+                entry = proc_tree.parse(Path(f"/proc/{name}/stat").read_bytes())
+                children.setdefault(entry.parent, []).append(entry.pid)
+    found, wanted = [], [pid]
+    while wanted:
+        below = children.pop(wanted.pop(), [])
+        found += below
+        wanted += below
     return found
 
 
