@@ -130,15 +130,16 @@ def surroundings(peer: Peer) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}, **peer.environment}
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below ``pid``: from the parents that /proc tells, since the list of children leaves some out while others end."""
+def descendants(*pids: int) -> list[int]:
+    """All processes below ``pids``: from the parents that /proc tells, since the list of children leaves some out while others end."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 entry = proc_tree.parse(Path(f"/proc/{name}/stat").read_bytes())
                 children.setdefault(entry.parent, []).append(entry.pid)
-    found, wanted = [], [pid]
+    found: list[int] = []
+    wanted = list(pids)
     while wanted:
         below = children.pop(wanted.pop(), [])
         found += below
@@ -155,9 +156,9 @@ def _shown(pid: int) -> str:
 
 
 def clear_away(others: Collection[int]) -> None:
-    """End every process below this one but ``others``, until there is none."""
+    """End every process below this one but ``others`` and what those have started meanwhile, until there is none."""
     deadline = time.monotonic() + PATIENCE
-    while left := [pid for pid in descendants(os.getpid()) if pid not in others]:
+    while left := sorted({*descendants(os.getpid())} - {*others, *descendants(*others)}):
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
