@@ -62,7 +62,7 @@ machine: ## QEMU, the kernel and the servers that the virtual machines need
 
 # What both files of pinned packages are made with.
 COMPILE = uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-IMAGE_EXTRAS := image schedule compression grpc
+IMAGE_EXTRAS := image schedule lz4 grpc
 
 lock: ## pin the packages of the development and of the image anew (needs uv on the PATH)
 	$(COMPILE) --universal --group dev --all-extras pyproject.toml requirements-dev.in -o requirements-dev.txt

@@ -28,11 +28,10 @@ def shipped(package: str, path: str) -> Path | None:
 
 
 def installed_units() -> Iterator[Path]:
-    for folder in ("/lib/systemd/system", "/usr/lib/systemd/system"):
-        if os.path.isdir(folder) and os.path.realpath(folder) == folder.replace("/lib", os.path.realpath("/lib"), 1):
-            for path in sorted(Path(folder).glob("*.service")):
-                if os.path.realpath(path) != os.devnull:  # masked
-                    yield path
+    for folder in sorted({os.path.realpath(each) for each in ("/lib/systemd/system", "/usr/lib/systemd/system")}):
+        for path in sorted(Path(folder).glob("*.service")):
+            if os.path.realpath(path) != os.devnull:  # masked
+                yield path
 
 
 @pytest.mark.parametrize(
