@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from integration.desk import PATIENCE, desk
+from integration.desk import PATIENCE, SLEEPER, desk
 from integration.test_metrics import free_port
 from integration.test_probes import processes, until
 from ocelot.config import structs
@@ -216,3 +217,74 @@ def test_another_configuration_keeps_the_sockets_that_it_still_has(tmp_path: Pat
     finally:
         listening.close()
     assert not os.path.exists(other)
+
+
+def held(pid: int) -> str:
+    """The socket behind the first descriptor that a process was handed."""
+    return os.readlink(f"/proc/{pid}/fd/3")
+
+
+def test_replicas_share_their_sockets(tmp_path: Path) -> None:
+    """The same ones for all, over scaling (also to none), a reload, another image, and becoming one without replicas."""
+    port = free_port()
+    sockets = [{"name": "main", "listen": f"tcp://127.0.0.1:{port}"}]
+    entry = serving(sockets, "main", replicas=3)
+    with desk(tmp_path, {"web": entry, "other": SLEEPER}) as machine:
+
+        def running(count: int) -> dict[str, int]:
+            """The pids of so many replicas."""
+            found = until(machine, lambda all_: sum(_serves(name, each) for name, each in all_.items()) == count)
+            return {name: each["pid"] for name, each in found.items() if _serves(name, each)}
+
+        first = running(3)
+        socket_ = {held(pid) for pid in first.values()}
+        assert len(socket_) == 1
+        with Load(socket.AF_INET, ("127.0.0.1", port)) as load:
+            _until_served_by(load, first)
+            assert machine.ctl("scale", "web", "5").returncode == 0
+            _until_served_by(load, running(5))
+            assert machine.ctl("scale", "web", "0").returncode == 0
+            running(0)
+            assert machine.ctl("reexec").returncode == 0  # nobody but the entry holds them now
+            served = load.served
+            assert machine.ctl("scale", "web", "2").returncode == 0
+            _until_served_by(load, running(2))
+            assert load.served > served
+            before = running(2)
+            assert machine.ctl("reexec").returncode == 0
+            assert running(2) == before
+            file = json.loads((tmp_path / "ocelot.yaml").read_text())
+            file["processes"]["web"]["replicas"] = 2
+            file["processes"]["web"]["environment"] = {"NEW": "1"}
+            (tmp_path / "ocelot.yaml").write_text(json.dumps(file))
+            assert machine.ctl("reload").returncode == 0
+            again = until(machine, lambda all_: all_["web[1]"]["pid"] not in (None, before["web[1]"]))
+            _until_served_by(load, running(2))
+            assert again["web[0]"]["pid"] != before["web[0]"]
+            socket_ |= {held(pid) for pid in running(2).values()}
+            del file["processes"]["web"]["replicas"]
+            (tmp_path / "ocelot.yaml").write_text(json.dumps(file))
+            assert machine.ctl("reload").returncode == 0
+            alone = until(machine, lambda all_: all_.keys() == {"web", "other"} and all_["web"]["pid"])
+            _until_served_by(load, {"web": alone["web"]["pid"]})
+            socket_.add(held(alone["web"]["pid"]))
+        assert load.failed == []
+        assert len(socket_) == 1, "it was the same one all the time"
+        del file["processes"]["web"]
+        (tmp_path / "ocelot.yaml").write_text(json.dumps(file))
+        assert machine.ctl("reload").returncode == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+
+
+def _serves(name: str, status: dict[str, Any]) -> bool:
+    return name.startswith("web[") and status["state"] == "running" and bool(status["pid"])
+
+
+def _until_served_by(load: Load, pids: dict[str, int]) -> None:
+    """Until each of them has answered somebody."""
+    wanted = {b"%d\n" % pid for pid in pids.values()}
+    deadline = time.monotonic() + PATIENCE
+    while not wanted <= load.answers:
+        assert time.monotonic() < deadline, wanted - load.answers
+        time.sleep(0.002)

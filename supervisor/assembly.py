@@ -5,21 +5,29 @@ Each of them is imported only for a process whose configuration asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 from supervisor.output import Output
 from supervisor.process import Change, Process
 from supervisor.relay import Relay
-from supervisor.surroundings import Schedule, Surroundings
+from supervisor.replicas import base_of
+from supervisor.surroundings import Schedule, Sockets, Surroundings
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import SocketSnapshot
 
 OutputFactory = Callable[[str, structs.Log], Output]
 
 
 class Assembly:
-    """Makes processes. ``outputs``: by the name of the process. ``publish`` is told of every change of theirs."""
+    """Makes processes. ``outputs``: by the name of the process. ``publish`` is told of every change of theirs.
+
+    Sockets belong to the entry of the configuration: its replicas share them, and they stay open when it is scaled to none.
+    """
 
     def __init__(
         self,
@@ -32,6 +40,7 @@ class Assembly:
         make_output: OutputFactory | None = None,
     ) -> None:
         self.outputs: dict[str, Output] = {}
+        self._listening: dict[str, Sockets] = {}  # by the name of the entry
         self._around = around
         self._publish = publish
         self._relay = relay
@@ -61,12 +70,37 @@ class Assembly:
                 process.listening = None
         self._look_after(process)
 
-    def discard(self, process: Process) -> None:
-        """It is down for good: close what belongs to it."""
+    def discard(self, process: Process, entry: structs.Process | None) -> None:
+        """It is down for good: close what belongs to it. ``entry``: what its name in the configuration means by now."""
         if process.schedule is not None:
             process.schedule.close()
         process.let_go()
         self.outputs.pop(process.name).close()
+        self.settle(base_of(process.name), entry)
+
+    def settle(self, base: str, entry: structs.Process | None) -> None:
+        """The sockets of an entry that has no process now are those that it says, until it is gone."""
+        if base not in self._listening or any(base_of(name) == base for name in self.outputs):
+            return
+        if entry is not None and entry.sockets:
+            self._listening[base].renew(entry.sockets)
+        else:
+            self._listening.pop(base).close()
+
+    def close(self) -> None:
+        """Everything is down: close what belonged to more than one."""
+        for each in self._listening.values():
+            each.close()
+
+    def idle_sockets(self) -> dict[str, list[SocketSnapshot]]:
+        """Those of entries that have no process now, and so nobody else who tells of them."""
+        bases = {base_of(name) for name in self.outputs} if self._listening else ()
+        return {base: each.snapshot() for base, each in self._listening.items() if base not in bases}
+
+    def restore_idle(self, kept: Mapping[str, list[SocketSnapshot]], configs: Mapping[str, structs.Process]) -> None:
+        """Hold what :meth:`idle_sockets` has told of."""
+        for base, sockets in kept.items():
+            self._listen(base, configs[base]).restore(sockets)
 
     def _look_after(self, process: Process) -> None:
         """Give it a health if its configuration says how to know it; what that needs is imported only then."""
@@ -83,9 +117,16 @@ class Assembly:
                 changed=process.readiness_changed,
             )
         if config.sockets and process.listening is None:
+            process.listening = self._listen(base_of(process.name), config)
+
+    def _listen(self, base: str, config: structs.Process) -> Sockets:
+        if base in self._listening:
+            self._listening[base].renew(config.sockets)
+        else:
             from supervisor.sockets import Listening
 
-            process.listening = Listening(config.sockets)
+            self._listening[base] = Listening(config.sockets)
+        return self._listening[base]
 
 
 def schedule_of(process: Process) -> Schedule | None:

@@ -185,6 +185,7 @@ class Supervisor:
             configs=dict(self._roster.configs),
             journal=self.journal.snapshot(),
             processes=[process.snapshot() for process in self._processes.values()],
+            idle_sockets=self._assembly.idle_sockets(),
             shutdown_timeout=self.shutdown_timeout,
             going_on=[name for name in self._processes if name in self._reckoning.going_on],
             first_failure=self._reckoning.first_failure,
@@ -197,6 +198,7 @@ class Supervisor:
             self.journal.restore(kept.journal)
         for each in kept.processes:
             self._processes[each.name].restore(each, self._around.spawner.adopt)
+        self._assembly.restore_idle(kept.idle_sockets, self._roster.configs)
         self._reckoning.going_on = set(kept.going_on)
         self._reckoning.first_failure = kept.first_failure
 
@@ -224,6 +226,7 @@ class Supervisor:
             nursery.cancel_scope.cancel()
         for process in self._processes.values():
             process.let_go()
+        self._assembly.close()
         assert reckoning.ending is not None
         return reckoning.ending
 
@@ -298,6 +301,7 @@ class Supervisor:
 
     def _apply(self, name: str, config: structs.Process) -> None:
         added, staying, going = self._roster.set(name, config)
+        self._assembly.settle(name, config)
         for process, own in staying:
             before = process.config.schedule
             process.replace(own, partial(self._assembly.renew, process))
@@ -345,7 +349,7 @@ class Supervisor:
                 process.start()  # it was taken back meanwhile
                 continue
             process.dismiss()
-            self._assembly.discard(process)
+            self._assembly.discard(process, self._roster.configs.get(base_of(process.name)))
             self._roster.drop(process)
             self._reckoning.forget(process.name)
             self._tell()

@@ -59,9 +59,8 @@ class Process(Life):
 
     def let_go(self) -> None:
         """It is down and no longer supervised: close what was kept for its next start."""
-        for each in (self.health, self.listening):
-            if each is not None:
-                each.close()
+        if self.health is not None:
+            self.health.close()
 
     # -- across images
 

@@ -36,8 +36,7 @@ def scaled(name: str, config: structs.Process, replicas: int) -> structs.Process
     if config.replicas is None:
         hint = "give it `replicas: 1` in the configuration first"
         raise ControlError(f'cannot scale "{name}": it has no replicas', hint=hint, status=409, kind="no-replicas")
-    most = 1 if config.sockets else MAX_REPLICAS
-    if not 0 <= replicas <= most:
+    if not 0 <= replicas <= MAX_REPLICAS:
         message = f'cannot scale "{name}" to {replicas} replicas'
-        raise ControlError(message, hint=f"write a number from 0 to {most}", status=400, kind="bad-request")
+        raise ControlError(message, hint=f"write a number from 0 to {MAX_REPLICAS}", status=400, kind="bad-request")
     return msgspec.structs.replace(config, replicas=replicas)

@@ -194,13 +194,17 @@ class JournalSnapshot(Snapshot, kw_only=True):
 
 
 class SupervisorSnapshot(Snapshot, kw_only=True):
-    """``configs``: the entries of the configuration as they hold now. ``going_on``: those that have not ended by themselves."""
+    """``configs``: the entries of the configuration as they hold now. ``going_on``: those that have not ended by themselves.
+
+    ``idle_sockets``: those of entries that have no process now, by the name of the entry.
+    """
 
     configs: dict[str, structs.Process]
     processes: list[ProcessSnapshot]
     journal: JournalSnapshot | None = None
     shutdown_timeout: float | None = None
     going_on: list[str] = []
+    idle_sockets: dict[str, list[SocketSnapshot]] = {}
     first_failure: str | None = None
 
 
@@ -253,6 +257,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
         fds = [*self.sockets.values(), self.answer]
         for process in self.supervisor.processes:
             fds += process.descriptors()
+        fds += [each.fd for sockets in self.supervisor.idle_sockets.values() for each in sockets]
         return sorted({fd for fd in fds if fd >= 0})
 
 

@@ -59,11 +59,15 @@ def _key(config: structs.Socket) -> _Key:
 
 
 class Listening:
-    """The sockets of one process, over all its lives. Opened before its first start and held until :meth:`close`."""
+    """The sockets of one entry, over all lives of its process, or of all its replicas: these have the same ones.
+
+    Opened before the first start and held until :meth:`close`.
+    """
 
     def __init__(self, sockets: Sequence[structs.Socket]) -> None:
         self._sockets = tuple(sockets)
         self._open: dict[_Key, _Open] = {}
+        self._restored = False
 
     def handles(self) -> Handed:
         """What each start gets; the descriptors stay ours. Raises OcelotError if a socket cannot be opened."""
@@ -113,7 +117,13 @@ class Listening:
         ]
 
     def restore(self, kept: Sequence[SocketSnapshot]) -> None:
-        """Hold the sockets of the image before this one, if they are those of the configuration."""
+        """Hold the sockets of the image before this one, if they are those of the configuration.
+
+        Each replica tells of the same ones: whoever comes first brings them.
+        """
+        if self._restored or not kept:
+            return
+        self._restored = True
         taken = [
             _Open(
                 parse_address(each.listen),
@@ -129,7 +139,7 @@ class Listening:
             each.close()
 
     def close(self) -> None:
-        """The process will not be started again: close them and remove their files."""
+        """Nobody will be started with them again: close them and remove their files."""
         opened, self._open = self._open, {}
         for each in opened.values():
             each.close()

@@ -82,8 +82,6 @@ def check_replicas(process: structs.Process, path: Path, places: Places) -> None
         places.error(here, "must not be negative", "write 0 for none")
     elif process.replicas > MAX_REPLICAS:
         places.error(here, f"{process.replicas} are too many, the limit is {MAX_REPLICAS}")
-    if process.sockets and process.replicas > 1:
-        places.error(here, "cannot be used together with sockets: each replica would listen there", "remove one")
 
 
 def check_commands(process: structs.Process, path: Path, places: Places) -> None:
