@@ -16,6 +16,8 @@ JOBS ?= 2
 # Real processes and emulated machines meet deadlines only on a machine that is not too busy: what fails is tried once
 # more, and shown as RERUN. What fails twice has failed.
 RERUN ?= --reruns 1
+# What is said to the benchmark: make bench BENCH=--help lists it.
+BENCH ?=
 export OCELOT_ACCEL := $(ACCEL)
 
 .PHONY: help boot shell test lint unit integration bench python machine peers lock clean distclean
@@ -48,8 +50,8 @@ integration: python machine ## the integration tests: real processes, namespaces
 	@echo "==> integration tests in virtual machines, $(JOBS) at a time ($(ACCEL))"
 	@$(PY) -m pytest integration -m vm -n $(JOBS) $(RERUN)
 
-bench: python machine peers ## size and speed, next to a busybox initramfs, Debian's systemd and other supervisors
-	@$(PY) -m integration.bench
+bench: python machine peers ## size and speed, next to a busybox initramfs, Debian's systemd and other supervisors (BENCH=--help for what can be chosen)
+	@$(PY) -m integration.bench $(BENCH)
 
 python: ## the virtual environment .venv
 	@$(SETUP) python

@@ -162,8 +162,20 @@ def _enter_namespaces() -> None:
     except OSError as error:
         raise OcelotError(
             f"cannot make namespaces for a trial: {describe(error)}",
-            hint="run it as root, or allow unprivileged user namespaces",
+            hint=f"run it as root, or {how_to_allow()}",
         ) from error
+
+
+def how_to_allow(settings: str = "/proc/sys") -> str:
+    """What an ordinary user lacks to make namespaces: Ubuntu 24.04 lets AppArmor forbid it, older Debians had a switch."""
+    for name, allowed in (("kernel/apparmor_restrict_unprivileged_userns", 0), ("kernel/unprivileged_userns_clone", 1)):
+        try:
+            with open(os.path.join(settings, name), encoding="ascii") as file:
+                if int(file.read()) != allowed:
+                    return f"let root allow it: sysctl {name.replace('/', '.')}={allowed}"
+        except (OSError, ValueError):
+            continue
+    return "allow unprivileged user namespaces"
 
 
 def _wait(pid: int) -> int:

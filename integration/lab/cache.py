@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,15 @@ def kernel(flavour: str = "") -> Kernel | None:
     except FileNotFoundError:
         return None
     return Kernel(root / "vmlinuz", version, root)
+
+
+def release() -> str:
+    """The code name of this Debian or Ubuntu, of which others like it can be made (debootstrap); bookworm elsewhere."""
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        return "bookworm"
+    return system.get("VERSION_CODENAME", "bookworm") if system["ID"] in ("debian", "ubuntu") else "bookworm"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ set -euo pipefail
 
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
 VENV=$CHECKOUT/.venv
-CACHE=${OCELOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocelot}
+CACHE=${OCELOT_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/ocelot}
 MISSING=$CACHE/missing
 
 say() { printf '==> %s\n' "$*"; }
@@ -21,16 +21,24 @@ fail() {
     exit 1
 }
 
+make_cache() {
+    { mkdir -p "$CACHE" && [ -w "$CACHE" ]; } 2>/dev/null ||
+        fail "cannot write to the cache folder $CACHE; set OCELOT_CACHE to a folder of yours with 2 GB free"
+}
+
 # -- root and apt ------------------------------------------------------------------------------------------------------
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
-    else
-        return 1
-    fi
+# Somebody else's apt may be at work (a fresh Ubuntu updates itself): wait for it. Without a network, do not wait for long.
+APT_OPTIONS=(-o DPkg::Lock::Timeout=300 -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20)
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+may_install() { is_root || command -v sudo >/dev/null; }
+
+apt_get() {
+    local become=()
+    is_root || become=(sudo)
+    "${become[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get "${APT_OPTIONS[@]}" "$@"
 }
 
 have_apt() { command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; }
@@ -39,36 +47,105 @@ have_apt() { command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; }
 lists_are_fresh=
 refresh_lists() {
     [ -z "$lists_are_fresh" ] || return 0
-    say "fetching the package lists (apt-get update)"
-    as_root apt-get update -qq || say "apt-get update failed: going on with the lists that are here"
     lists_are_fresh=yes
+    may_install || return 0
+    say "fetching the package lists (apt-get update)"
+    local complaints
+    complaints=$(apt_get update -qq -o APT::Update::Error-Mode=any 2>&1 >/dev/null) || {
+        say "apt-get update failed, going on with the lists that are here:"
+        head -n 3 <<<"$complaints" | sed 's/^/      /'
+    }
 }
 
 installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
 
-install_packages() {
-    local wanted=() package
+# Those of the named packages that are not installed, one a line.
+not_installed() {
+    local package
     for package in "$@"; do
-        installed "$package" || wanted+=("$package")
+        installed "$package" || echo "$package"
     done
-    [ ${#wanted[@]} -gt 0 ] || return 0
-    have_apt || fail "cannot install ${wanted[*]}: this is not a Debian or Ubuntu system; install their like by hand"
-    refresh_lists
-    say "installing ${wanted[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
 }
 
-# Installs what can be installed, one by one, and notes the rest: "package: what is left out without it".
-install_optional() {
-    local package=$1 consequence=$2
-    installed "$package" && return 0
+# One line for every 25 packages, from what apt-get install prints.
+show_progress() {
+    local line total=0 count=0
+    while IFS= read -r line; do
+        case $line in
+        *" newly installed, "*)
+            total=${line%% newly installed*}
+            total=${total##* }
+            ;;
+        "Need to get "*) printf '      %s packages, %s to fetch\n' "$total" "$(awk '{ print $4, $5 }' <<<"$line")" ;;
+        "Setting up "*)
+            count=$((count + 1))
+            [ $((count % 25)) != 0 ] || printf '      %s of %s are set up\n' "$count" "$total"
+            ;;
+        esac
+    done
+}
+
+# install PACKAGE...: all of them or none; what went wrong goes to standard error.
+install() {
+    local log status=0
+    log=$(mktemp)
+    apt_get install -y -q --no-install-recommends "$@" 2>"$log" </dev/null | show_progress || status=1
+    [ $status = 0 ] || grep -v '^W: ' "$log" | tail -n 5 | sed 's/^/      /' >&2 || true
+    rm -f "$log"
+    return $status
+}
+
+# What nothing works without.
+install_packages() {
+    local wanted
+    mapfile -t wanted < <(not_installed "$@")
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    have_apt || fail "cannot install ${wanted[*]}: this is not a Debian or Ubuntu system; install their like by hand"
+    may_install || fail "cannot install ${wanted[*]}: you are not root, and there is no sudo; as root: apt-get install ${wanted[*]}"
     refresh_lists
-    if ! apt-cache show "$package" >/dev/null 2>&1 || ! install_packages "$package" 2>/dev/null; then
-        note_missing "$package" "$consequence"
+    say "installing ${wanted[*]}"
+    install "${wanted[@]}" || fail "cannot install ${wanted[*]}: apt-get says why above"
+}
+
+# install_optional WHAT-IS-LEFT-OUT PACKAGE...: remembers what install_remembered is to install.
+declare -A left_out=()
+install_optional() {
+    local consequence=$1 package
+    shift
+    for package in "$@"; do
+        left_out[$package]=$consequence
+    done
+}
+
+# All at once if that works, else one by one; what cannot be had is noted with what is left out without it.
+install_remembered() {
+    local lacking wanted=() package
+    mapfile -t lacking < <(not_installed "${!left_out[@]}" | sort)
+    if [ ${#lacking[@]} -gt 0 ] && may_install; then
+        refresh_lists
+        for package in "${lacking[@]}"; do
+            ! apt-cache show "$package" >/dev/null 2>&1 || wanted+=("$package")
+        done
     fi
+    if [ ${#wanted[@]} -gt 0 ]; then
+        say "installing what some tests need: ${wanted[*]}"
+        install "${wanted[@]}" 2>/dev/null || for package in "${wanted[@]}"; do
+            install "$package" >/dev/null || say "$package could not be installed"
+        done
+    fi
+    for package in $(not_installed "${!left_out[@]}" | sort); do
+        note_missing "$package" "${left_out[$package]}"
+    done
+    left_out=()
 }
 
 note_missing() { printf '%s: %s\n' "$1" "$2" >>"$MISSING"; }
+
+tell_missing() {
+    [ -s "$MISSING" ] || return 0
+    say "left out, since a package could not be had (remove $1 to try again):"
+    sed 's/^/      /' "$MISSING"
+}
 
 # Unpacks a package, and those of its dependencies that this system lacks, into a folder: a daemon that is installed would
 # be started by the system and take its port.
@@ -78,12 +155,12 @@ unpack() {
     [ -e "$folder/.complete" ] && return 0
     refresh_lists
     local wanted
-    wanted=$(apt-get install --simulate --no-install-recommends "$@" 2>/dev/null | awk '$1 == "Inst" { print $2 }')
+    wanted=$(LC_ALL=C apt-get install --simulate --no-install-recommends "$@" 2>/dev/null | awk '$1 == "Inst" { print $2 }')
     [ -n "$wanted" ] || return 1
     say "unpacking $* into the cache ($(echo "$wanted" | wc -l) packages)"
     rm -rf "$folder" "$folder.new" && mkdir -p "$folder.new/.debs"
     # shellcheck disable=SC2086
-    (cd "$folder.new/.debs" && apt-get download -qq $wanted 2>/dev/null) || return 1
+    (cd "$folder.new/.debs" && apt-get "${APT_OPTIONS[@]}" download -qq $wanted 2>/dev/null) || return 1
     local deb
     for deb in "$folder.new"/.debs/*.deb; do
         dpkg-deb -x "$deb" "$folder.new"
@@ -110,24 +187,31 @@ find_python() {
     return 1
 }
 
+# The environment knows its path and its Python by heart: when the checkout was moved, or the system got another Python, it
+# has to be made anew. The stamp says in one line which they were, and in the next which packages are in it.
+identity() { echo "$CHECKOUT $(readlink -f "$VENV/bin/python")"; }
+
 make_environment() {
-    local stamp wanted python
-    stamp=$VENV/.ocelot-stamp
-    wanted=$(sha256sum "$CHECKOUT/requirements-dev.txt" "$CHECKOUT/pyproject.toml" | sha256sum | cut -d' ' -f1)
-    if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    local stamp=$VENV/.ocelot-stamp wanted python
+    wanted=$(cat "$CHECKOUT/requirements-dev.txt" "$CHECKOUT/pyproject.toml" | sha256sum | cut -d' ' -f1)
+    if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(identity)"$'\n'"$wanted" ]; then
         return
     fi
+    [ -w "$CHECKOUT" ] || fail "cannot make the Python environment: you may not write to $CHECKOUT"
     if ! python=$(find_python); then
         install_packages python3 python3-venv
         python=$(find_python) || fail "no Python >= 3.11 with venv found; install one and set PYTHON to its path"
     fi
-    say "Python environment .venv with $("$python" -V) ($python)"
-    [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-        -r "$CHECKOUT/requirements-dev.txt"
+    say "Python environment .venv with $("$python" -V) ($python); packages from PyPI"
+    if [ ! -x "$VENV/bin/python" ] || [ "$(head -n 1 "$stamp" 2>/dev/null)" != "$(identity)" ]; then
+        "$python" -m venv --clear "$VENV"
+    fi
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --retries 2 --require-hashes \
+        --only-binary :all: -r "$CHECKOUT/requirements-dev.txt" ||
+        fail "cannot get the Python packages of requirements-dev.txt: pip says why above"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index \
-        -e "$CHECKOUT"
-    echo "$wanted" >"$stamp"
+        -e "$CHECKOUT" || fail "cannot install the checkout into .venv: pip says why above"
+    { identity && echo "$wanted"; } >"$stamp"
 }
 
 # -- the machine -------------------------------------------------------------------------------------------------------
@@ -135,25 +219,22 @@ make_environment() {
 get_tools() {
     # Indispensable: an emulator, depmod, mkfs.ext4, a static busybox; xz and zstd for modules.
     install_packages qemu-system-x86 busybox-static kmod e2fsprogs xz-utils zstd
-    install_optional squashfs-tools "the squashfs root is not tested"
+    install_optional "the squashfs root is not tested" squashfs-tools
     if [ ! -x /usr/lib/qemu/virtiofsd ] && [ ! -x /usr/libexec/virtiofsd ]; then
-        install_optional virtiofsd "the virtiofs root is not tested"
+        install_optional "the virtiofs root is not tested" virtiofsd
     fi
-    install_optional erofs-utils "the erofs root is not tested"
-    install_optional binutils "runtimes are built without being stripped, and are larger"
-    install_optional gcc "the tree with another libc (musl) is not tested"
-    install_optional libc6-dev "the tree with another libc (musl) is not tested"
-    install_optional musl-tools "the tree with another libc (musl) is not tested"
-    local name
-    for name in debootstrap buildah podman crun; do
-        install_optional "$name" "the Dockerfile is not built and run"
-    done
-    for name in xfsprogs btrfs-progs dosfstools; do
-        install_optional "$name" "one kind of file system is not identified"
-    done
-    install_optional curl "the control socket is not tried with curl"
-    install_optional tmux "the live view of ocelotctl top is not tried on a terminal"
-    install_optional tini "orphans are not compared with tini"
+    install_optional "the erofs root is not tested" erofs-utils
+    install_optional "runtimes are built without being stripped, and are larger" binutils
+    install_optional "the tree with another libc (musl) is not tested" gcc libc6-dev musl-tools
+    install_optional "the Dockerfile is not built and run" debootstrap buildah podman crun
+    install_optional "one kind of file system is not identified" xfsprogs btrfs-progs dosfstools
+    install_optional "the control socket is not tried with curl" curl
+    install_optional "the state of processes is not compared with what ps shows" procps
+    install_optional "the manual pages are not tried in all formatters" man-db mandoc
+    install_optional "completion is not tried in all shells" zsh fish
+    install_optional "the live view of ocelotctl top is not tried on a terminal" tmux
+    install_optional "orphans are not compared with tini" tini
+    install_remembered
 }
 
 get_servers() {
@@ -170,14 +251,13 @@ get_servers() {
         note_missing postgresql "real daemons are not supervised"
 }
 
-# The package that a kernel metapackage stands for, and on Ubuntu its modules, which are apart.
+# The package that a kernel metapackage stands for, and where they are apart (Ubuntu), those of its modules.
 kernel_packages() {
     local meta=$1 image
     image=$(apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image-[0-9]/ && !found { print $2; found = 1 }')
     [ -n "$image" ] || return 1
     echo "$image"
-    [ "$meta" = linux-image-generic ] || return 0
-    echo "${image/linux-image/linux-modules}"
+    apt-cache depends "$image" 2>/dev/null | awk '/Depends: linux-(modules|binary)-[0-9]/ { print $2 }'
     if apt-cache show "${image/linux-image/linux-modules-extra}" >/dev/null 2>&1; then
         echo "${image/linux-image/linux-modules-extra}"
     fi
@@ -192,17 +272,17 @@ get_kernel() {
     say "fetching the kernel, to be unpacked into the cache, not installed:" $packages
     rm -rf "$new" && mkdir -p "$new/debs" "$new/tree" "$new/lib"
     # shellcheck disable=SC2086
-    (cd "$new/debs" && apt-get download -qq $packages 2>/dev/null) || return 1
+    (cd "$new/debs" && apt-get "${APT_OPTIONS[@]}" download -qq $packages 2>/dev/null) || return 1
     for deb in "$new"/debs/*.deb; do
         dpkg-deb -x "$deb" "$new/tree"
     done
-    mv "$new"/tree/usr/lib/modules "$new/lib/" 2>/dev/null || mv "$new/tree/lib/modules" "$new/lib/"
+    mv "$new"/tree/usr/lib/modules "$new/lib/" 2>/dev/null || mv "$new/tree/lib/modules" "$new/lib/" || return 1
     version=$(ls "$new/lib/modules")
-    mv "$new"/tree/boot/vmlinuz-* "$new/vmlinuz"
+    mv "$new"/tree/boot/vmlinuz-* "$new/vmlinuz" || return 1
     chmod a+r "$new/vmlinuz"
     rm -rf "$new/debs" "$new/tree"
     say "computing module dependencies (depmod) for $version"
-    PATH=$PATH:/usr/sbin:/sbin depmod -b "$new" "$version"
+    PATH=$PATH:/usr/sbin:/sbin depmod -b "$new" "$version" || return 1
     echo "$version" >"$new/version"
     rm -rf "$folder"
     mv "$new" "$folder"
@@ -223,7 +303,7 @@ make_machine() {
     *) fail "the lab's virtual machines need an x86_64 host (this is $(uname -m)); lint and unit tests run: make lint unit" ;;
     esac
     local stamp=$CACHE/machine-stamp wanted
-    mkdir -p "$CACHE"
+    make_cache
     wanted=$(sha256sum "$0" | cut -d' ' -f1)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! command -v qemu-system-x86_64 >/dev/null ||
         [ ! -e "$CACHE/kernel/version" ]; then
@@ -233,26 +313,23 @@ make_machine() {
         get_servers
         echo "$wanted" >"$stamp"
     fi
-    if [ -s "$MISSING" ]; then
-        say "left out, since a package could not be had (remove $stamp to try again):"
-        sed 's/^/      /' "$MISSING"
-    fi
+    tell_missing "$stamp"
 }
 
-# What `make bench` compares with (supervisord and circus come from PyPI, into the cache). The bench itself says what it had to leave out.
+# What `make bench` compares with (supervisord and circus come from PyPI, into the cache).
 get_peers() {
-    local stamp=$CACHE/peers-stamp name
-    [ -e "$stamp" ] && return 0
-    for name in s6 runit tini dinit gcc libc6-dev; do
-        installed "$name" && continue
-        refresh_lists
-        apt-cache show "$name" >/dev/null 2>&1 || continue
-        install_packages "$name" 2>/dev/null || say "$name could not be installed: it is left out"
-    done
-    touch "$stamp"
+    local MISSING=$CACHE/missing-peers stamp=$CACHE/peers-stamp
+    make_cache
+    if [ ! -e "$stamp" ]; then
+        : >"$MISSING"
+        install_optional "is left out of the tables" s6 runit tini dinit
+        install_optional "the loop in C is left out of the tables" gcc libc6-dev
+        install_remembered
+        touch "$stamp"
+    fi
+    tell_missing "$stamp"
 }
 
-mkdir -p "$CACHE"
 for part in "${@:-python}"; do
     case $part in
     python) make_environment ;;
