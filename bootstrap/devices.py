@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -89,10 +89,15 @@ class Scan:
         """Its content may have changed: look again when asked."""
         self._superblocks.pop(name, None)
 
-    def describe(self) -> str:
-        """The devices that exist, for a message."""
+    def partitions_of(self, path: str) -> list[str]:
+        """The kernel's names of the partitions of the disk at ``path``."""
+        disk = os.path.basename(os.path.realpath(path))
+        return [name for name in self.names() if os.path.isdir(f"{self.sysfs}/class/block/{disk}/{name}")]
+
+    def describe(self, names: Sequence[str] | None = None) -> str:
+        """The devices of these names, or all that exist, for a message."""
         shown = []
-        for name in self.names():
+        for name in self.names() if names is None else names:
             found = self.superblock(name)
             facts = [found.fstype if found else "unknown content"]
             if found and found.label:
@@ -190,14 +195,30 @@ def detect(path: str) -> str:
     if found is None:
         raise OcelotError(
             f'cannot tell the file system on "{path}": it holds {superblock.describe(head)}',
-            hint="set fstype, or check that this is the right device",
+            hint=advice(path) or "set fstype, or check that this is the right device",
         )
     if not found.mountable:
         raise OcelotError(
             f'cannot mount "{path}": it holds {found.fstype}, which is no file system',
-            hint="name the device that is made from it, or another one",
+            hint=superblock.TO_OPEN[found.fstype],
         )
     return found.fstype
+
+
+def advice(path: str, scan: Scan | None = None) -> str:
+    """What to write instead of the device at ``path`` when it cannot be mounted for what it holds; else "". May block."""
+    try:
+        head = superblock.read_head(path)
+    except OSError:
+        return ""
+    found = superblock.identify(head)
+    if found is not None:
+        return superblock.TO_OPEN.get(found.fstype, "")
+    if superblock.describe(head) != superblock.PARTITION_TABLE:
+        return ""
+    scan = scan or Scan()
+    there = scan.describe(scan.partitions_of(path))
+    return f"set device to one of its partitions: {there}" if there else "the kernel has found no partition on it"
 
 
 def _missing(spec: str, timeout: float, scan: Scan) -> OcelotError:

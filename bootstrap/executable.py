@@ -62,10 +62,12 @@ def require(program: str, *, depth: int = 0) -> None:
 
 
 def _require_script(program: str, head: bytes, depth: int) -> None:
-    words = head[2:].split(b"\n", 1)[0].split(None, 1)
-    interpreter = os.fsdecode(words[0]) if words else ""
-    if not interpreter:
+    line = head[2:].split(b"\n", 1)[0].strip(b" \t")  # as the kernel reads it: nothing else ends a word
+    interpreter = os.fsdecode(line.replace(b"\t", b" ").split(b" ", 1)[0])
+    if not interpreter.strip():
         raise _cannot(program, "its #! line names no interpreter", "write one, such as #!/bin/sh")
+    if interpreter.endswith("\r"):
+        raise _cannot(program, "its first line ends with a carriage return", "save the script with Unix line ends")
     if not os.path.exists(interpreter):
         raise _cannot(program, f'its interpreter "{interpreter}" does not exist', "install it, or change the #! line")
     if depth < 4:  # as deep as the kernel goes
@@ -82,7 +84,9 @@ def _require_elf(program: str, head: bytes) -> None:
         raise _cannot(program, "its ELF header is cut off", "copy the file again") from None
     here = os.uname().machine
     if machine not in _MACHINES.get(here, (machine,)):
-        raise _cannot(program, f"it is made for another machine (ELF machine {machine}, this is {here})", "")
+        raise _cannot(
+            program, f"it is made for another machine (ELF machine {machine}, this is {here})", f"use one for {here}"
+        )
     if interpreter and not os.path.exists(interpreter):
         raise _cannot(
             program,

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from bootstrap import superblock
+from bootstrap import devices, superblock
+from ocelot.config.findings import suggest
 from ocelot.errors import OcelotError
 
 MODULES = {
@@ -38,6 +39,13 @@ _NINE_P_TAGS = "/sys/bus/virtio/drivers/9pnet_virtio"
 _VIRTIOFS_TAGS = "/sys/fs/virtiofs"
 _VIRTIO_DEVICES = "/sys/bus/virtio/devices"
 _VIRTIO_ID = {"9p": 9, "virtiofs": 26}  # include/uapi/linux/virtio_ids.h
+_VERSION_1 = 32
+"""The feature bit of a device that speaks virtio 1.0 or later, and not the legacy interface (virtio 1.2, 6.1)."""
+
+LEGACY = (
+    "its device is on a legacy virtio-mmio transport, over which virtiofs does not work: give QEMU "
+    "-global virtio-mmio.force-legacy=false (the default of its machine microvm is the legacy one)"
+)
 
 
 class MountCall(Protocol):
@@ -63,6 +71,8 @@ def explain(call: MountCall, error: OSError, kernel_lines: Sequence[str] = ()) -
 def too_slow(call: MountCall, limit: float, kernel_lines: Sequence[str] = ()) -> OcelotError:
     """mount(2) has not come back."""
     hint = "check that the other side answers, or allow more with timeout"
+    if call.fstype == "virtiofs" and has_legacy_transport():
+        hint = LEGACY
     return OcelotError(_with_kernel(f"{_subject(call)}: no answer within {limit:g}s", kernel_lines), hint=hint)
 
 
@@ -79,7 +89,9 @@ def module_hint(fstype: str) -> str:
     """What to write in the configuration for a file system type that the kernel lacks."""
     paths = MODULES.get(fstype)
     if paths is None:
-        return f'check the spelling of "{fstype}", or add its module to preSwitch.modules.names'
+        meant = suggest(fstype, MODULES)
+        first = f'did you mean "{meant}"?' if meant else f'check the spelling of "{fstype}".'
+        return f"{first} Else add its module to preSwitch.modules.names"
     return f"add {' and '.join(paths)} to preSwitch.modules.names"
 
 
@@ -107,7 +119,7 @@ def _general(call: MountCall, number: int) -> tuple[str, str]:
     on_device = call.source.startswith("/dev/")
     if number == errno.EINVAL and on_device:
         seen = superblock.describe_file(call.source)
-        return f"{text}: {call.source} holds {seen}", "check fstype and options"
+        return f"{text}: {call.source} holds {seen}", devices.advice(call.source) or "check fstype and options"
     if number == errno.EINVAL:
         return text, "check options: the file system refuses one of them"
     if number == errno.EBUSY:
@@ -135,7 +147,8 @@ def _nine_p(call: MountCall, number: int) -> tuple[str, str] | None:
 def _virtiofs(call: MountCall, number: int) -> tuple[str, str] | None:
     if number not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
         return None
-    return _wrong_tag(call, virtiofs_tags())
+    cause = _wrong_tag(call, virtiofs_tags())
+    return (cause[0], LEGACY) if cause is not None and has_legacy_transport() else cause
 
 
 def _wrong_tag(call: MountCall, tags: Iterable[str] | None) -> tuple[str, str] | None:
@@ -173,6 +186,22 @@ def count_devices(fstype: str, folder: str = _VIRTIO_DEVICES) -> int | None:
     except OSError:
         return None
     return sum(1 for name in names if _read(f"{folder}/{name}/device") == f"0x{wanted:04x}")
+
+
+def has_legacy_transport(folder: str = _VIRTIO_DEVICES) -> bool:
+    """Whether a virtiofs device of the machine is on a virtio-mmio transport that speaks the legacy interface only."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    for name in names:
+        if _read(f"{folder}/{name}/device") != f"0x{_VIRTIO_ID['virtiofs']:04x}":
+            continue
+        features = _read(f"{folder}/{name}/features")
+        driver = os.path.basename(os.path.realpath(f"{os.path.realpath(f'{folder}/{name}')}/../driver"))
+        if driver == "virtio-mmio" and features[_VERSION_1 : _VERSION_1 + 1] == "0":
+            return True
+    return False
 
 
 def _nfs(call: MountCall, number: int) -> tuple[str, str] | None:

@@ -14,6 +14,19 @@ HEAD_SIZE = 0x10000 + 0x1000
 """How many bytes identify() wants to see: btrfs has its superblock at 64 KiB."""
 
 
+PARTITION_TABLE = "a partition table (name one of its partitions)"
+"""What a whole disk holds, in words."""
+
+TO_OPEN = {
+    "crypto_LUKS": "unlock it in a preSwitch hook (cryptsetup open), and name the device that this makes, /dev/mapper/NAME",
+    "LVM2_member": "activate its volume group in a preSwitch hook (vgchange -ay), and name the volume, /dev/GROUP/NAME",
+    "linux_raid_member": "assemble the array in a preSwitch hook (mdadm --assemble), and name it, /dev/md0",
+    "jbd": "this is the journal of another device: name that one",
+    "swap": "this is swap space: name another device",
+}
+"""What to do about what is no file system itself."""
+
+
 @dataclass(frozen=True)
 class Superblock:
     """Type, label and UUID, as blkid(8) prints them; label and uuid may be empty.
@@ -64,7 +77,7 @@ def describe(head: bytes) -> str:
     if not any(head):
         return f"only zeros in its first {len(head)} bytes"
     if head[510:512] == b"\x55\xaa":
-        return "a partition table (name one of its partitions)"
+        return PARTITION_TABLE
     return f"no known file system (first bytes {head[:16].hex(' ')})"
 
 
@@ -149,6 +162,14 @@ def _luks(head: bytes) -> Superblock | None:
     return Superblock("crypto_LUKS", uuid=_text(head[168:208]), mountable=False)
 
 
+def _raid(head: bytes) -> Superblock | None:
+    """Linux software RAID, version 1.1 (at the start) or 1.2 (4 KiB in): md(4)."""
+    for at in (0, 4096):
+        if head[at : at + 8] == b"\xfc\x4e\x2b\xa9\x01\0\0\0":
+            return Superblock("linux_raid_member", _text(head[at + 32 : at + 64]), mountable=False)
+    return None
+
+
 def _swap(head: bytes) -> Superblock | None:
     if head[4086:4096] not in (b"SWAPSPACE2", b"SWAP-SPACE"):
         return None
@@ -162,6 +183,7 @@ def _lvm(head: bytes) -> Superblock | None:
 _PARSERS: tuple[Callable[[bytes], Superblock | None], ...] = (
     _luks,
     _lvm,
+    _raid,
     _xfs,
     _squashfs,
     _ext,

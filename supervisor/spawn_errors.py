@@ -86,12 +86,12 @@ def _missing(program: str, path: str, candidates: Sequence[str]) -> tuple[str, s
     if os.path.islink(path) and not os.path.exists(path):
         return f'"{path}" is a symbolic link to nothing ("{os.readlink(path)}")', "mend the link or install its target"
     interpreter = _interpreter(path)
+    if interpreter.endswith("\r"):
+        return "its first line ends with a carriage return", "save the script with Unix line ends"
     if interpreter and not os.path.exists(interpreter):
         kind = "script's interpreter" if _head(path, 2) == b"#!" else "dynamic loader"
         hint = "install it" if kind[0] == "s" else "the program was built for another C library; use a static one"
         return f'its {kind} "{interpreter}" is missing', hint
-    if interpreter and interpreter.endswith("\r"):
-        return "its first line ends with a carriage return", "save the script with Unix line ends"
     return "no such file", "check the path"
 
 

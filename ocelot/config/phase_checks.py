@@ -5,16 +5,19 @@ from __future__ import annotations
 import os.path
 
 from ocelot.config import structs
-from ocelot.config.findings import Path, quoted
+from ocelot.config.findings import Path, quoted, suggest
 from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
 
 KERNEL_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/sys/fs/cgroup")
 """Where ocelot mounts something itself."""
 
-_BLOCK_FILE_SYSTEMS = frozenset(
-    ["ext2", "ext3", "ext4", "xfs", "btrfs", "squashfs", "erofs", "f2fs", "vfat", "iso9660"]
-)
+_BLOCK_FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs", "btrfs", "squashfs", "erofs", "f2fs", "vfat", "iso9660")
+_OTHERS = """
+    affs bcachefs bfs cramfs efs exfat gfs2 hfs hfsplus jffs2 jfs minix msdos nilfs2 ntfs ntfs3 ocfs2 omfs ubifs udf ufs zfs
+"""
+_OTHER_FILE_SYSTEMS = frozenset(_OTHERS.split())
+"""Names that look like a slip in one of the former and are none."""
 _DEVICE_NAMES = ("vd", "sd", "nvme", "hd", "mmcblk", "loop", "xvd", "sr", "md", "dm-", "mapper/", "disk/")
 _DEVICE_TAGS = ("LABEL=", "UUID=", "PARTUUID=", "PARTLABEL=")
 
@@ -114,6 +117,7 @@ def _mount(mount: structs.Mount, path: Path, places: Places) -> None:
             places.warn((*path, "options"), f'"{word}" contradicts {key} in line {places.line((*path, key))}')
     if isinstance(mount, structs.DeviceMount):
         _device(mount.device, (*path, "device"), places)
+        _file_system(mount.fstype, (*path, "fstype"), places)
     elif isinstance(mount, (structs.VirtiofsMount, structs.NinePMount)):
         _tag(mount, path, places)
     elif isinstance(mount, structs.NfsMount):
@@ -140,6 +144,14 @@ def _device(device: str, path: Path, places: Places) -> None:
     if device.startswith(_DEVICE_NAMES):
         hint = f'write "/dev/{device}"'
     places.error(path, f"{quoted(device)} is no device" if device else "must not be empty", hint)
+
+
+def _file_system(fstype: str | None, path: Path, places: Places) -> None:
+    if fstype is None or fstype in _BLOCK_FILE_SYSTEMS or fstype in _OTHER_FILE_SYSTEMS:
+        return
+    meant = suggest(fstype, _BLOCK_FILE_SYSTEMS)
+    if meant:
+        places.warn(path, f"{quoted(fstype)} is no file system that ocelot has heard of", f'did you mean "{meant}"?')
 
 
 def _tag(mount: structs.VirtiofsMount | structs.NinePMount, path: Path, places: Places) -> None:

@@ -176,3 +176,32 @@ def test_content_that_cannot_be_mounted_is_named(machine: Machine, content: byte
     node = machine.disk("vda", content)
     with pytest.raises(OcelotError, match=message):
         devices.detect(str(node))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "deed"),
+    [
+        (b"LUKS\xba\xbe\0\x02", "crypto_LUKS", "cryptsetup open"),
+        (bytes(512) + b"LABELONE", "LVM2_member", "vgchange -ay"),
+        (bytes(4096) + b"\xfc\x4e\x2b\xa9\x01\0\0\0", "linux_raid_member", "mdadm --assemble"),
+        (bytes(4086) + b"SWAPSPACE2", "swap", "name another device"),
+    ],
+)
+def test_what_is_no_file_system_is_named_with_what_opens_it(
+    machine: Machine, content: bytes, kind: str, deed: str
+) -> None:
+    node = machine.disk("vda", content.ljust(8192, b"\0"))
+    with pytest.raises(OcelotError, match=f"holds {kind}, which is no file system") as caught:
+        devices.detect(str(node))
+    assert deed in caught.value.hint
+    assert devices.advice(str(node)) == caught.value.hint
+
+
+def test_a_partitioned_disk_names_its_partitions(machine: Machine) -> None:
+    node = machine.disk("vda", bytes(510) + b"\x55\xaa" + bytes(4096))
+    machine.disk("vdb", ext4("data"))
+    assert devices.advice(str(node), machine.scan()) == "the kernel has found no partition on it"
+    one = machine.disk("vda1", ext4("root"), above="vda")
+    expected = f"set device to one of its partitions: {one} (ext4, LABEL=root, UUID={UUID})"
+    assert devices.advice(str(node), machine.scan()) == expected
+    assert devices.advice(str(one), machine.scan()) == ""

@@ -59,6 +59,13 @@ def test_a_script_whose_interpreter_is_missing(tmp_path: Path) -> None:
     )
 
 
+def test_a_script_with_the_line_ends_of_windows(tmp_path: Path) -> None:
+    """The kernel looks for an interpreter whose name ends with the carriage return."""
+    why = "its first line ends with a carriage return (save the script with Unix line ends)"
+    assert refused(make(tmp_path / "x", b"#!/bin/sh\r\necho hi\r\n")) == why
+    executable.require(make(tmp_path / "y", b"#! /bin/sh -e\r\n"))  # the shell itself complains of its option
+
+
 def test_a_script_whose_interpreter_cannot_be_executed(tmp_path: Path) -> None:
     interpreter = make(tmp_path / "interpreter", b"nothing\n")
     script = make(tmp_path / "x", f"#!{interpreter}\n".encode())

@@ -69,6 +69,30 @@ def test_virtio_devices_are_counted_by_kind(tmp_path: Path) -> None:
     assert mount_errors.count_devices("9p", str(tmp_path / "none")) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "transport", "bit", "legacy"),
+    [
+        ("0x001a", "virtio-mmio", "0", True),
+        ("0x001a", "virtio-mmio", "1", False),
+        ("0x001a", "virtio-pci", "0", False),
+        ("0x0009", "virtio-mmio", "0", False),
+    ],
+)
+def test_virtiofs_over_legacy_virtio_mmio_is_seen(
+    tmp_path: Path, kind: str, transport: str, bit: str, legacy: bool
+) -> None:
+    (tmp_path / "drivers" / transport).mkdir(parents=True)
+    device = tmp_path / "platform/LNRO0005:00/virtio0"
+    device.mkdir(parents=True)
+    (device.parent / "driver").symlink_to(tmp_path / "drivers" / transport)
+    (device / "device").write_text(f"{kind}\n")
+    (device / "features").write_text("0" * 32 + bit + "0" * 31 + "\n")
+    (tmp_path / "bus").mkdir()
+    (tmp_path / "bus/virtio0").symlink_to(device)
+    assert mount_errors.has_legacy_transport(str(tmp_path / "bus")) is legacy
+    assert not mount_errors.has_legacy_transport(str(tmp_path / "none"))
+
+
 def test_known_types_come_from_proc_filesystems(tmp_path: Path) -> None:
     (tmp_path / "filesystems").write_text("nodev\tsysfs\n\text4\n")
     assert mount_errors.known_types(str(tmp_path / "filesystems")) == {"sysfs", "ext4"}

@@ -45,6 +45,12 @@ def test_a_script_whose_interpreter_is_missing(tmp_path):
     assert 'script\'s interpreter "/nowhere/sh" is missing' in str(told(path, errno.ENOENT))
 
 
+def test_a_script_with_the_line_ends_of_windows(tmp_path):
+    error = told(script(tmp_path, b"#!/bin/sh\r\necho hi\r\n"), errno.ENOENT)
+    assert "its first line ends with a carriage return" in str(error)
+    assert error.hint == "save the script with Unix line ends"
+
+
 def test_a_binary_whose_loader_is_missing(tmp_path):
     path = script(tmp_path, elf(62, b"/lib64/nowhere-ld.so"))
     assert 'dynamic loader "/lib64/nowhere-ld.so" is missing' in str(told(path, errno.ENOENT))
