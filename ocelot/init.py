@@ -97,6 +97,10 @@ class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be 
         from ocelot import bundle
 
         bundle.use()
+        if bundle.opened is None:
+            from ocelot.deferred import defer
+
+            defer()
 
     def __exit__(self, *_: object) -> None:
         gc.freeze()
