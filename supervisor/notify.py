@@ -9,7 +9,6 @@ A message is taken only once the child is known; until then it waits in the sock
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -54,6 +53,7 @@ class Ears(Protocol):
     """Calls back when a descriptor can be read; ``supervisor.relay.Relay`` is one."""
 
     def add(self, fd: int, ready: Callable[[], None]) -> None: ...
+    def add_again(self, fd: int, ready: Callable[[], None]) -> None: ...
     def remove(self, fd: int) -> None: ...
     def start_soon(self, work: Callable[[], Awaitable[None]]) -> None: ...
 
@@ -140,7 +140,7 @@ class Notifications:
         self._life = object()
         self.pinged = trio.current_time()
         if self._socket is not None:
-            self._relay.add(self._socket.fileno(), self._readable)
+            self._relay.add_again(self._socket.fileno(), self._readable)
 
     def close(self) -> None:
         """It is no longer supervised."""
@@ -269,7 +269,12 @@ class Notifications:
                     "flood", f"sends more than {BURST} messages in {PAUSE:g}s: they are read slower than they come"
                 )
                 return
-            if not self._receive(self._socket):
+            try:
+                if not self._receive(self._socket):
+                    return
+            except OSError as error:  # no memory; what cannot be read now would only wake us again
+                self._once("receive", f"its messages cannot be read: {describe(error)}")
+                self._pause(self._socket)
                 return
             self._read += 1
 
@@ -280,20 +285,16 @@ class Notifications:
         async def resume() -> None:
             await trio.sleep(PAUSE)
             if self._life is life and self._socket is not None:
-                self._relay.add(sock.fileno(), self._readable)
+                self._relay.add_again(sock.fileno(), self._readable)
 
         self._relay.remove(sock.fileno())
         self._relay.start_soon(resume)
 
     def _receive(self, sock: socket.socket) -> bool:
-        """Read one message; False when there is none."""
+        """Read one message; False when there is none. Raises OSError."""
         try:
             data, ancillary, flags, _ = sock.recvmsg(MESSAGE_MAX, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EINTR:
-                self._once("receive", f"its messages cannot be read: {describe(error)}")
             return False
         pid, uid, descriptors = _unpack(ancillary)
         try:

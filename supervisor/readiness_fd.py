@@ -41,7 +41,7 @@ class Newline:
     def begin(self, leader: int) -> None:
         """The process has started; its pid does not matter: only it and what it starts hold the other end."""
         if self._reader >= 0:
-            self._relay.add(self._reader, self._readable)
+            self._relay.add_again(self._reader, self._readable)
 
     def snapshot(self) -> NotifySnapshot:
         from supervisor.snapshots import NotifySnapshot

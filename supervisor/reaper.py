@@ -10,6 +10,7 @@ Before the leader of a process group is reaped its number cannot be used again: 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -19,16 +20,19 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ocelot.errors import SpawnError
+from ocelot import log
+from ocelot.errors import SpawnError, describe
 from ocelot.linux import syscalls
 from ocelot.states import ExitStatus
 from supervisor.spawn import ChildFailed, SpawnSpec, spawn
+from supervisor.spawn_errors import explain
 
 if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ReaperSnapshot
 
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _BATCH = 256  # deaths between two chances for other tasks: about a millisecond
+_RETRY = 0.1  # seconds until deaths are looked at again after that has failed
 _PARKED = 4096  # statuses kept while a spawn is under way in a thread; more are true orphans
 
 
@@ -211,8 +215,11 @@ class Reaper:
         spec = replace(spec, aside=True)
         born: list[Child] = []
         wanted = True
+        began = False
 
         def start() -> None:
+            nonlocal began
+            began = True
             pid, dead = 0, False
             try:
                 pid = spawn(spec)
@@ -239,6 +246,11 @@ class Reaper:
         try:
             with trio.move_on_after(timeout):
                 await trio.to_thread.run_sync(start, abandon_on_cancel=True)
+        except RuntimeError as error:  # what threading makes of EAGAIN
+            if began:
+                raise
+            settle(0, False)
+            raise explain(spec.argv[0], "fork", errno.EAGAIN, None) from error
         finally:
             wanted = False
         if born:
@@ -280,8 +292,14 @@ class Reaper:
             child._ended(status)
 
     async def _drain(self) -> None:
-        while self._reap_batch():
-            await trio.lowlevel.checkpoint()
+        more = True
+        while more:
+            try:
+                more = self._reap_batch()
+                await trio.lowlevel.checkpoint()
+            except Exception as error:  # noqa: BLE001 (who reaps must not die of anything; the dead wait)
+                log.error(f"cannot reap: {describe(error)}; trying again")
+                await trio.sleep(_RETRY)
 
     def _reap_batch(self) -> bool:
         """Reap what is dead now, up to a bound; whether there may be more."""
@@ -293,16 +311,18 @@ class Reaper:
             if dead is None:
                 return False
             pid = dead.si_pid
-            child = self._children.pop(pid, None)
+            child = self._children.get(pid)
             if child is None:
                 self._reap_stranger(pid, dead)
                 continue
             if child.heir and self._goes_on(child):
                 os.waitpid(pid, 0)
+                del self._children[pid]
                 continue
             if child.kill_group:
                 _kill_group(child.group)
             os.waitpid(pid, 0)
+            del self._children[pid]  # only now: whatever fails before this is done again
             self.children_reaped += 1
             child._ended(_exit_status(dead))
         return True

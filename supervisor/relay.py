@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ocelot import log
+from ocelot.errors import describe
+
 if TYPE_CHECKING:
     from supervisor.formats import Labels
     from supervisor.logfile import LogFiles
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 HOLD = 0.1
 """Seconds that the beginning of a line waits for its end, where lines of several writers meet."""
+
+RETRY = 1.0
+"""Seconds until something is tried again that failed for want of memory or descriptors."""
 
 _READY = 64
 
@@ -31,6 +37,7 @@ class Relay:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
+        self._aside: dict[int, Callable[[], None]] = {}  # not watched until a second has passed
         self._unfinished: dict[Stream, float] = {}
         self._early: list[Callable[[], Awaitable[None]]] = []  # what was to be done before there was a nursery
         self._nursery: trio.Nursery | None = None
@@ -55,19 +62,35 @@ class Relay:
         return self._labels
 
     def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work`` beside the relaying, until that ends."""
+        """Do ``work`` beside the relaying, until that ends. What it raises is logged: it must not end the output of all."""
+
+        async def guarded() -> None:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001
+                log.error(f"output: {describe(error)}")
+
         if self._nursery is None:
-            self._early.append(work)
+            self._early.append(guarded)
         else:
-            self._nursery.start_soon(work)
+            self._nursery.start_soon(guarded)
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever ``fd`` can be read or is at its end."""
+        """Call ``ready`` whenever ``fd`` can be read or is at its end. Raises OSError: the kernel has no memory for it."""
         if fd not in self._ready:
             self._epoll.register(fd, select.EPOLLIN)
             self._ready[fd] = ready
+        self._aside.pop(fd, None)
+
+    def add_again(self, fd: int, ready: Callable[[], None]) -> None:
+        """As :meth:`add`, sooner or later: what cannot be done now is tried again, until ``fd`` is removed."""
+        try:
+            self.add(fd, ready)
+        except OSError as error:
+            self._set_aside(fd, ready, error)
 
     def remove(self, fd: int) -> None:
+        self._aside.pop(fd, None)
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -90,23 +113,34 @@ class Relay:
                 nursery.start_soon(self._early.pop(0))
             try:
                 while True:
-                    if self._unfinished:
-                        with trio.move_on_at(next(iter(self._unfinished.values()))):
-                            await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    else:  # a scope costs more than the wait itself
-                        await trio.lowlevel.wait_readable(self._epoll.fileno())
-                    self._serve()
+                    try:
+                        await self._serve_on()
+                    except Exception as error:  # noqa: BLE001 (without this everybody's output would end)
+                        log.error(f"output: {describe(error)}; going on in {RETRY:g}s")
+                        await trio.sleep(RETRY)
             finally:
                 self._nursery = None
 
     def close(self) -> None:
         self._epoll.close()
 
+    async def _serve_on(self) -> None:
+        while True:
+            if self._unfinished:
+                with trio.move_on_at(next(iter(self._unfinished.values()))):
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+            else:  # a scope costs more than the wait itself
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self._serve()
+
     def _serve(self) -> None:
         for fd, _ in self._epoll.poll(0, _READY):
             ready = self._ready.get(fd)
             if ready is not None:
-                ready()
+                try:
+                    ready()
+                except Exception as error:  # noqa: BLE001 (one stream must not end the output of all)
+                    self._set_aside(fd, ready, error)
         now = trio.current_time()
         while self._unfinished:
             stream, due = next(iter(self._unfinished.items()))
@@ -114,3 +148,17 @@ class Relay:
                 break
             del self._unfinished[stream]
             stream.release()
+
+    def _set_aside(self, fd: int, ready: Callable[[], None], error: Exception) -> None:
+        """What failed would fail again at once: have a look at the others meanwhile."""
+        log.error(f"output: {describe(error)}; tried again in {RETRY:g}s")
+
+        async def resume() -> None:
+            await trio.sleep(RETRY)
+            if self._aside.get(fd) is ready:  # else it was removed, and the number may be another's by now
+                self.add_again(fd, ready)
+
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+        self._aside[fd] = ready
+        self.start_soon(resume)

@@ -22,7 +22,7 @@ import trio
 from ocelot import log
 from ocelot.config import structs
 from ocelot.config.values import format_duration
-from ocelot.errors import OcelotError
+from ocelot.errors import OcelotError, describe
 from ocelot.linux import syscalls
 from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import ScheduleStatus
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from supervisor.process import Change, Process
     from supervisor.snapshots import ScheduleSnapshot
+
+RETRY = 1.0
+"""Seconds between looks at the clock where the kernel has no timer to give."""
 
 LATE = 60.0
 """Seconds; a time that the clock has jumped over is still met when it is no longer ago."""
@@ -68,7 +71,10 @@ class RealClock:
         return self.now() - trio.current_time()
 
     async def sleep_until(self, at: float, offset: float) -> bool:
-        """Whether ``at`` has come; False: the clock was set, since now or since it had that ``offset``."""
+        """Whether ``at`` has come; False: the clock was set, since now or since it had that ``offset``.
+
+        Raises OSError: there is no descriptor or no memory for a timer.
+        """
         fd = syscalls.timerfd_create(time.CLOCK_REALTIME)
         try:
             syscalls.timerfd_settime(fd, at)
@@ -138,11 +144,24 @@ class Calendar:
             if self.next_run is None:
                 await trio.sleep_forever()
             at = self.next_run
-            if await self._clock.sleep_until(at, self._offset) or at <= self._clock.now() <= at + LATE:
+            if await self._sleep_until(at) or at <= self._clock.now() <= at + LATE:
                 self._last = at
                 self.plan()
                 return
             log.info("the clock was set: the times of schedules are worked out anew")
+
+    async def _sleep_until(self, at: float) -> bool:
+        while True:
+            try:
+                return await self._clock.sleep_until(at, self._offset)
+            except OSError as error:
+                log.debug(f"no timer for a schedule: {describe(error)}; looking at the clock instead")
+            if abs(self._clock.offset() - self._offset) > STEP:
+                return False
+            left = at - self._clock.now()
+            if left <= 0:
+                return True
+            await trio.sleep(min(left, RETRY))
 
     def _times(self, after: float) -> Iterator[datetime]:
         try:
@@ -228,8 +247,12 @@ class Scheduled:
             self.due = True  # it was begun before there was this schedule
         with self._scope:
             while self._timetable is not None:
-                await self._timetable.wait()
-                self._tick()
+                try:
+                    await self._timetable.wait()
+                    self._tick()
+                except Exception as error:  # noqa: BLE001 (one schedule must not end the whole set)
+                    log.error(f"{self.process.name}: its schedule: {describe(error)}; going on in {RETRY:g}s")
+                    await trio.sleep(RETRY)
 
     def close(self) -> None:
         """No more runs."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ocelot.errors import SpawnError
+from ocelot.errors import SpawnError, describe
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import DEFAULT_PATH
 from supervisor.spawn_errors import explain
@@ -100,7 +100,7 @@ def spawn(spec: SpawnSpec) -> int:
             pid = _fork_exec(spec, streams, sources, report, child_end)
         finally:
             os.close(child_end)
-        data = _read_all(report)
+        data = _read_report(pid, report)
     except OSError as error:
         # EAGAIN, ENOMEM: no process; EMFILE, ENFILE: no descriptors; ENOENT, EIO: no such terminal
         raise explain(spec.argv[0], _step_of(error), error.errno or 0, spec.working_directory) from error
@@ -321,6 +321,17 @@ def open_terminal(path: str) -> int:
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(fd, True)
     return fd
+
+
+def _read_report(pid: int, report: int) -> bytes:
+    """What the child has written before it became the program. A child that nobody would know of is not left behind."""
+    try:
+        return _read_all(report)
+    except BaseException as error:
+        os.kill(pid, signal.SIGKILL)
+        failed = ChildFailed(f"cannot hear from the new process: {describe(error)}", step="pipe")
+        failed.pid = pid
+        raise failed from error
 
 
 def _read_all(fd: int) -> bytes:

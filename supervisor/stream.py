@@ -201,7 +201,7 @@ class Stream:
         if self._waiting:
             self._hold()
         elif self._fd >= 0:
-            self._relay.add(self._fd, self._pump)
+            self._relay.add_again(self._fd, self._pump)
 
     def release(self) -> None:
         """The unfinished line has waited long enough."""
@@ -218,8 +218,8 @@ class Stream:
             self._holding = False
             if self._resumed is not None:
                 self._resumed.set()
-        if self._fd >= 0 and not self._finishing:
-            self._relay.add(self._fd, self._pump)
+            if self._fd >= 0 and not self._finishing:
+                self._relay.add_again(self._fd, self._pump)
 
     # -- inside ------------------------------------------------------------------------------------
 
