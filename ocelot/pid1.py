@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -266,6 +267,10 @@ class Life:
         async with trio.open_nursery() as nursery:
             await self._open_control()
             self.start_side("metrics", self._serve_metrics)
+            if self.config.control.vsock is not None:
+                from ocelot.doors import serve_vsock
+
+                self.start_side("control.vsock", partial(serve_vsock, self))
 
             async def finish() -> None:
                 await trio.lowlevel.checkpoint()

@@ -22,7 +22,7 @@ import trio
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
 from ocelot.states import PowerVerb
-from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Status
+from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Role, Status
 from supervisor.door import NOBODY, Door, receive
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ class LogSource(Protocol):
 class Controlled(Protocol):
     """What the control socket controls; ``pid1`` implements it."""
 
+    config: structs.Sections
+    """What holds now, beside the processes."""
+
     @property
     def supervisor(self) -> Supervised | None:
         """The processes, or None while the machine still boots."""
@@ -135,7 +138,8 @@ async def serve(
 ) -> None:
     """Answer on the control socket until cancelled. Raises ControlError if it cannot be opened.
 
-    ``door``: to close it for a while, or with the socket that the image before this one has opened.
+    ``door``: to close it for a while, or with the socket that the image before this one has opened. ``config`` says where the
+    socket is and who may open it; the roles are those of the machine's configuration at the time of each request.
     """
     from supervisor.permissions import socket_group
 
@@ -148,7 +152,10 @@ async def serve(
         from supervisor.permissions import peer_of, role_of
 
         peer = peer_of(stream.socket)
-        role = role_of(peer, config.roles, own_uid=os.geteuid())
+
+        def role() -> Role | None:
+            return role_of(peer, machine.config.control.roles, own_uid=os.geteuid())
+
         return peer.uid, control_answer(machine, role, descriptor=stream.socket.fileno())
 
     try:

@@ -35,6 +35,9 @@ _FULL = (
     b'{"kind":"too-many-connections","message":"cannot answer: too many connections are open","hint":"try again later"}\n'
 )
 
+DRAIN = 5.0
+"""Seconds for who is inside when a listening socket is given up."""
+
 Welcome = Callable[[trio.SocketStream], "tuple[int, Answer]"]
 
 
@@ -75,6 +78,7 @@ class Door:
         self.inside = 0
         self._open = trio.Event()
         self._open.set()
+        self._retired = False
         self._accepting = trio.CancelScope()
 
     def close(self) -> None:
@@ -85,8 +89,15 @@ class Door:
     def open(self) -> None:
         self._open.set()
 
+    def retire(self) -> None:
+        """Take in nobody any more, close the socket, and end when those who are inside have gone, or :data:`DRAIN` is over."""
+        self._retired = True
+        self.descriptor = -1
+        self._open.set()
+        self._accepting.cancel()
+
     async def serve(self, listener: trio.SocketListener, meet: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
-        """Call ``meet`` in a task for each client, until cancelled. (``trio.serve_listeners`` closes what it leaves.)"""
+        """Call ``meet`` in a task for each client, until retired or cancelled. (``trio.serve_listeners`` closes what it leaves.)"""
 
         async def answer(stream: trio.SocketStream) -> None:
             try:
@@ -95,10 +106,12 @@ class Door:
                 await trio.aclose_forcefully(stream)
 
         async with trio.open_nursery() as nursery:
-            while True:
+            while not self._retired:
                 with trio.CancelScope() as self._accepting:
                     nursery.start_soon(answer, await _next_client(listener))
                 await self._open.wait()
+            listener.socket.close()
+            nursery.cancel_scope.deadline = trio.current_time() + DRAIN
 
     @contextmanager
     def attend(self, answer: Answer) -> Iterator[Answer]:
@@ -132,12 +145,13 @@ async def receive(door: Door, sock: socket.socket, welcome: Welcome) -> None:
 
     async def meet(stream: trio.SocketStream) -> None:
         try:
+            from supervisor.connection import converse
+
             uid, answer = welcome(stream)
-        except OSError as error:
-            log.debug(f"control: a client left at once: {describe(error)}")
+        except Exception as error:  # noqa: BLE001 (it left at once, or there is no descriptor to import anything)
+            log.debug(f"control: a client could not be let in: {describe(error)}")
             await stream.aclose()
             return
-        from supervisor.connection import converse
 
         with gate.enter(uid) as admitted, door.attend(answer) as answer:
             if admitted:

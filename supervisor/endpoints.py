@@ -30,26 +30,32 @@ Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 @dataclass(frozen=True)
 class Call:
-    """One request to one operation. ``path`` and ``query`` are decoded. ``descriptor``: its connection, -1 if unknown."""
+    """One request to one operation. ``path`` and ``query`` are decoded.
+
+    ``descriptor``: its connection, -1 if unknown. ``local``: it can hand over descriptors.
+    """
 
     machine: Controlled
     request: Request
     path: Mapping[str, str]
     query: Mapping[str, list[str]]
     descriptor: int = -1
+    local: bool = True
 
 
-def control_answer(machine: Controlled, role: Role | None, *, descriptor: int = -1) -> Answer:
-    """What answers one client of the control socket, who has ``role``."""
+def control_answer(
+    machine: Controlled, role: Callable[[], Role | None], *, descriptor: int = -1, local: bool = True
+) -> Answer:
+    """What answers one client of the control socket. ``role``: what it may do, asked for each request."""
 
     async def answer(request: Request) -> Response:
         route, variables, methods = routes.find(request.method, request.path)
         if route is None:
             return _no_route(request, methods)
         deed = route.summary[0].lower() + route.summary[1:].partition(":")[0].rstrip(".")
-        require(role, route.role, f'answer "{request.method} {request.path}" ({deed})')
+        require(role(), route.role, f'answer "{request.method} {request.path}" ({deed})')
         query = routes.parse_query(request.query)
-        return await OPERATIONS[route.operation](Call(machine, request, variables, query, descriptor))
+        return await OPERATIONS[route.operation](Call(machine, request, variables, query, descriptor, local))
 
     return answer
 
@@ -249,6 +255,13 @@ async def _exec(call: Call) -> Response:
     from supervisor.sessions import PROTOCOL, attend
 
     supervisor = _supervisor(call)
+    if not call.local:
+        raise ControlError(
+            "cannot run a command from another machine: it is handed its streams over the unix socket",
+            hint="use exec and shell on the machine itself",
+            status=409,
+            kind="not-local",
+        )
     name = call.path.get("name")
     if name is not None and name not in supervisor.names:
         raise unknown(name, supervisor.names)

@@ -231,8 +231,14 @@ def _control(control: structs.Control, places: Places) -> None:
         for index, name in present(getattr(control.roles, role)):
             if not name.lstrip("@") or any(letter.isspace() or letter == ":" for letter in name):
                 places.error(("control", "roles", role, index), f"{quoted(name)} is neither a user nor a @group")
+    if control.vsock is not None and not 0 < control.vsock.port < _ANY_PORT:
+        places.error(("control", "vsock", "port"), f"there is no port {control.vsock.port}", "write for example 9465")
     if not places.broken(("control",)):
         _who_gets_in(control, places)
+
+
+_ANY_PORT = 0xFFFF_FFFF
+"""VMADDR_PORT_ANY of vsock(7), and the first number that is no port."""
 
 
 _GROUP_WRITE, _OTHERS_WRITE = 0o020, 0o002

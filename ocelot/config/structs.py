@@ -222,11 +222,24 @@ class Roles(Base, frozen=True, kw_only=True):
     admin: tuple[Text, ...] = ()
 
 
+class Vsock(Base, frozen=True, kw_only=True):
+    """The same server for the host of a virtual machine, over vsock(7): nobody else gets an answer there.
+
+    ``role``: of all who may use vsock on the host. Commands (exec, shell) need the unix socket.
+    """
+
+    port: int = 9465
+    role: Literal["read", "operate", "admin"] = "read"
+
+
 class Control(Base, frozen=True, kw_only=True):
+    """``vsock`` None: off."""
+
     socket: Text = "/run/ocelot/control.sock"
     mode: Mode = 0o600
     group: Text | None = None
     roles: Roles = Roles()
+    vsock: Vsock | None = None
 
 
 class Metrics(Base, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from ocelot.config.structs import (
 )
 from ocelot.errors import UsageError
 
-FEATURES = ("virtio", "exit-port", "power-button", "root", "overlay")
+FEATURES = ("virtio", "exit-port", "power-button", "vsock", "root", "overlay")
 
 _UNKNOWN_FILE_SYSTEM = ("ext4", "squashfs", "erofs", "xfs", "btrfs")
 _COMPANIONS = {"vfat": ("nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8"), "iso9660": ("isofs",)}
@@ -45,6 +45,8 @@ def needs(config: Bootstrap, without: Collection[str] = ()) -> tuple[Need, ...]:
         Need("power-button", ("button", "evdev")),
         Need("overlay", ("overlay",), "overlay"),
     ]
+    if config.control.vsock is not None:
+        found.append(Need("vsock", ("vmw_vsock_virtio_transport",)))
     mounts = list(config.pre_switch.mounts)
     if config.switch_root is not None:
         mounts.append(config.switch_root.root_file_system)

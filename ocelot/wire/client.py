@@ -48,15 +48,19 @@ class Reply:
 
 
 class Client:
-    """One connection to the control socket at ``path``, made for one request. Use it with ``with``, or :func:`call`."""
+    """One connection to the control socket at ``path``, made for one request. Use it with ``with``, or :func:`call`.
+
+    ``path`` may also be ``vsock:CID:PORT``, from the host of a virtual machine.
+    """
 
     def __init__(self, path: str, timeout: float | None = TIMEOUT) -> None:
         """Connect. Raises ControlError with status 0: kind ``unreachable`` or ``permission-denied``."""
         self._path = path
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        family, address = _address(path)
+        self._socket = _socket.socket(family, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
-            self._socket.connect(path)
+            self._socket.connect(address)
         except OSError as error:
             self._socket.close()
             raise _unreachable(path, error) from None
@@ -178,6 +182,15 @@ class Client:
         return ControlError(f'cannot read the answer from "{self._path}": it is not HTTP', kind="unreachable")
 
 
+def _address(path: str) -> tuple[int, Any]:
+    """The family of the socket, and what to connect to."""
+    if not path.startswith("vsock:"):
+        return _socket.AF_UNIX, path
+    from ocelot.wire.vsock import parse
+
+    return _socket.AF_VSOCK, parse(path)
+
+
 def call(path: str, method: str, target: str, body: object = None, *, timeout: float | None = TIMEOUT) -> Any:
     """One request with a JSON body, and the JSON of its answer. Raises ControlError, with the server's own words.
 
@@ -220,6 +233,8 @@ def _unreachable(path: str, error: OSError) -> ControlError:
     reason = {
         errno.ENOENT: "there is no such socket",
         errno.ECONNREFUSED: "nobody answers there",
+        errno.ECONNRESET: "nobody answers there",
+        errno.ENODEV: "there is no vsock to such a machine",
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     return ControlError(
         f'cannot reach ocelot at "{path}": {reason}',

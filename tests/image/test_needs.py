@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from ocelot.config.structs import (
     Bootstrap,
+    Control,
     DeviceMount,
     Mount,
     NfsMount,
@@ -15,6 +17,7 @@ from ocelot.config.structs import (
     SwitchRoot,
     VirtiofsMount,
     VirtualMount,
+    Vsock,
 )
 from ocelot.errors import UsageError
 from ocelot.image.needs import FEATURES, needs
@@ -56,8 +59,13 @@ def test_mounts_before_the_switch_count_too() -> None:
     assert "configfs" in on_mount(config)
 
 
+def test_the_host_is_let_in_only_where_it_may() -> None:
+    assert "vmw_vsock_virtio_transport" not in early(Bootstrap())
+    assert "vmw_vsock_virtio_transport" in early(Bootstrap(control=Control(vsock=Vsock())))
+
+
 def test_every_feature_can_be_left_out() -> None:
-    config = booting(NinePMount(tag="r"))
+    config = msgspec.structs.replace(booting(NinePMount(tag="r")), control=Control(vsock=Vsock()))
     assert {need.feature for need in needs(config)} == set(FEATURES)
     for feature in FEATURES:
         assert {need.feature for need in needs(config, [feature])} == set(FEATURES) - {feature}
