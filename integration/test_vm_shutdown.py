@@ -11,6 +11,8 @@ from integration.lab import roots
 from integration.lab.devices import Drive
 from integration.lab.guest import Lab
 from integration.lab.vm import Hardware, Vm
+from ocelot.states import signal_name
+from supervisor.signals import MACHINE
 
 CONFIG = """
 switchRoot:
@@ -31,11 +33,15 @@ trap 'echo "service stops"; date > /srv/stopped; exit 0' TERM
 echo "service is up"
 while :; do sleep 0.2; done
 """
-STUBBORN = "trap '' TERM\nwhile :; do sleep 0.2; done\n"
+STUBBORN = "trap '' TERM\necho trapped\nwhile :; do sleep 0.2; done\n"
 
 
-def boot(lab: Lab, trigger: str, more: str = "", sections: str = "") -> tuple[Vm, Drive]:
+def boot(lab: Lab, trigger: str, more: str = "", sections: str = "", reloaded: str = "") -> tuple[Vm, Drive]:
+    """``reloaded``: what a reload finds in the new root; without it, nothing."""
     tree = lab.busybox()
+    if reloaded:
+        (tree / "etc/ocelot").mkdir()
+        (tree / "etc/ocelot/bootstrap.yaml").write_text(reloaded)
     roots.script(tree, "/srv/service", SERVICE)
     roots.script(tree, "/srv/stubborn", STUBBORN)
     roots.script(tree, "/srv/trigger", f"sleep 1; echo triggered\n{trigger}\n")
@@ -49,7 +55,11 @@ WAYS: dict[str, tuple[str, Callable[[Vm], None] | None, str]] = {
     "SIGTERM": ("kill -TERM 1", None, "poweroff"),
     "SIGINT": ("kill -INT 1", None, "poweroff"),
     "SIGPWR": ("kill -PWR 1", None, "poweroff"),
-    "SIGRTMIN+5": ("kill -39 1", None, "reboot"),  # as systemd's own reboot
+    "SIGUSR1": ("halt", None, "halt"),  # busybox's own
+    "SIGUSR2": ("poweroff", None, "poweroff"),  # busybox's own
+    "SIGRTMIN+3": ("kill -37 1", None, "halt"),  # as systemd's own halt
+    "SIGRTMIN+4": ("kill -38 1", None, "poweroff"),
+    "SIGRTMIN+5": ("kill -39 1", None, "reboot"),
     "ocelotctl poweroff": ("ocelotctl poweroff", None, "poweroff"),
     "ocelotctl reboot": ("ocelotctl reboot", None, "reboot"),
     "ocelotctl halt": ("ocelotctl halt", None, "halt"),
@@ -69,14 +79,55 @@ def test_a_request_to_go_down(lab: Lab, way: str) -> None:
     vm.expect(r"^ocelot: exit status 0: ")
     if verb == "halt":
         vm.expect("System halted")
-    else:
-        ending = vm.wait()
-        assert ending.how == {"poweroff": "guest-shutdown", "reboot": "guest-reset"}[verb]
-        assert ending.report["verb"] == verb
-        assert ending.status == 0
-        assert re.search("stubborn.*SIGKILL", ending.console)
+        vm.switch_off()
+    ending = vm.wait()
+    assert ending.how == {"poweroff": "guest-shutdown", "reboot": "guest-reset", "halt": "host-qmp-quit"}[verb]
+    assert ending.report["verb"] == verb
+    assert ending.status == 0
+    assert re.search("stubborn.*SIGKILL", ending.console)
     assert not roots.needs_recovery(disk.image)
     assert roots.read_file(disk.image, "/srv/stopped")
+
+
+LATE = """\
+      late: {program: sh, arguments: [-c, "echo late is up; kill -QUIT 1; exec sleep 1000"]}
+"""
+
+
+def test_a_reload_by_signal_and_the_end_by_sigquit(lab: Lab) -> None:
+    """Before both, the keyboard request of the console: nothing happens."""
+    vm, disk = boot(lab, "kill -WINCH 1; kill -HUP 1", sections="logLevel: debug\n", reloaded=CONFIG % "" + LATE)
+    vm.expect("SIGHUP: reloads")
+    vm.expect("late is up")
+    assert "SIGWINCH: ignored" in vm.console
+    assert "service stops" not in vm.console
+    vm.expect("SIGQUIT: shuts down")
+    vm.expect("service stops")
+    ending = vm.wait()
+    assert (ending.how, ending.report["reason"]) == ("guest-shutdown", "asked by SIGQUIT")
+    assert ending.console.count("service is up") == 1
+    assert not roots.needs_recovery(disk.image)
+
+
+def test_a_second_ctrl_alt_del_kills_what_is_left_at_once(lab: Lab) -> None:
+    tree = lab.busybox()
+    roots.script(tree, "/srv/stubborn", STUBBORN)
+    config = (
+        CONFIG.partition("      service:")[0] + "      stubborn: {program: /srv/stubborn, terminationGracePeriod: 1h}\n"
+    )
+    vm = lab.boot(config, devices=[Drive(lab.ext4(tree))])
+    vm.expect("trapped")
+    vm.ctrl_alt_del()
+    vm.expect("stopping 1 process")
+    vm.ctrl_alt_del()
+    vm.expect("SIGINT: kills what is left")
+    ending = vm.wait()
+    assert (ending.how, ending.report["reason"]) == ("guest-shutdown", "asked by SIGINT")
+
+
+def test_every_signal_of_the_table_is_sent_to_a_machine() -> None:
+    reloading = {"SIGQUIT", "SIGHUP", "SIGWINCH"}
+    assert {signal_name(response.number) for response in MACHINE} <= reloading | set(WAYS)
 
 
 def test_the_end_of_an_essential_process_ends_the_machine_with_its_status(lab: Lab) -> None:

@@ -273,6 +273,10 @@ class Vm:
         keys = [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]
         self.qmp("send-key", keys=keys)
 
+    def switch_off(self) -> None:
+        """Take the power from a machine that has halted."""
+        self.qmp("quit")
+
     def plug(self, image: Path, *, node: str = "late") -> None:
         """Plug a disk in while the machine runs."""
         self.qmp(
