@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from integration.desk import SLEEPER, Desk, await_socket, desk
 from ocelot import __version__
@@ -507,15 +508,20 @@ def test_the_metrics_listener_and_the_counters_go_on(tmp_path: Path) -> None:
         def counters() -> dict[str, float]:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
                 text = answer.read().decode()
-            found = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-            names = (
-                "ocelot_reaped_children_total",
-                "ocelot_process_restarts_total",
-                "ocelot_process_output_bytes_total",
-            )
-            return {key: float(value) for key, _, value in found if key.startswith(names)}
+            return {
+                f"{sample.name}{dict(sorted(sample.labels.items()))}": sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if family.type in ("counter", "histogram") and not family.name.startswith("ocelot_machine")
+            }
 
-        until(lambda: counters().get('ocelot_process_restarts_total{cause="exit",process="crash"}', 0.0) > 5)
+        def listens() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens)
+        restarts = "ocelot_process_restarts_total{'cause': 'exit', 'process': 'crash'}"
+        until(lambda: counters().get(restarts, 0.0) > 5)
         before = counters()
         for _ in range(2):
             reexec(running)
@@ -523,7 +529,8 @@ def test_the_metrics_listener_and_the_counters_go_on(tmp_path: Path) -> None:
             assert after.keys() >= before.keys()
             for key, value in before.items():
                 assert after[key] >= value, key
-            assert after["ocelot_reaped_children_total"] > before["ocelot_reaped_children_total"] > 5
+            assert after["ocelot_reaped_children_total{}"] > before["ocelot_reaped_children_total{}"] > 5
+            assert after["ocelot_loop_busy_seconds_count{}"] > before["ocelot_loop_busy_seconds_count{}"] > 5
             before = after
 
 

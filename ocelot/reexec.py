@@ -29,7 +29,7 @@ from ocelot.linux.identity import Identity, identity
 from ocelot.statefile import State, write
 from ocelot.states import signal_name
 from supervisor import snapshots
-from supervisor.snapshots import InheritedSnapshot, LifeSnapshot, NotNow, pack_environment
+from supervisor.snapshots import InheritedSnapshot, LifeSnapshot, MeasuresSnapshot, NotNow, pack_environment
 from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
@@ -283,7 +283,17 @@ def describe_life(life: Life) -> LifeSnapshot:
         stderr=life.stderr.snapshot() if life.stderr is not life.stdout else b"",
         turn=life.turn,
         colour=log.chosen_colour(),
+        measures=_measured(life),
     )
+
+
+def _measured(life: Life) -> MeasuresSnapshot | None:
+    if life.measures is None:
+        return None
+    from supervisor.metrics import Measures
+
+    assert isinstance(life.measures, Measures)
+    return life.measures.snapshot()
 
 
 def _command_of(pid: int) -> str:

@@ -105,6 +105,10 @@ def restore(life: Life, kept: LifeSnapshot) -> None:
     life.reaper.restore(kept.reaper)
     life.supervisor = life.new_supervisor(kept.supervisor.configs, kept.supervisor.shutdown_timeout)
     life.supervisor.restore(kept.supervisor)
+    if kept.measures is not None:
+        from supervisor.metrics import measures
+
+        measures(life).restore(kept.measures)
     life.phase = "running"
 
 

@@ -14,11 +14,15 @@ import os
 import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import trio
 
 from supervisor import cgroup_figures, proc_tree
 from supervisor.proc_tree import Entry
+
+if TYPE_CHECKING:
+    from supervisor.snapshots import AccountSnapshot
 
 _AT_ONCE = 16
 """Processes asked about between two turns of the loop: about a millisecond on a desk."""
@@ -104,6 +108,18 @@ class Meter:
     @property
     def known(self) -> tuple[str, ...]:
         return tuple(self._accounts)
+
+    def snapshot(self) -> dict[str, AccountSnapshot]:
+        """What was said so far, for another image."""
+        from supervisor.snapshots import AccountSnapshot
+
+        return {
+            name: AccountSnapshot(pid=each.pid, last=each.last, total=each.total)
+            for name, each in self._accounts.items()
+        }
+
+    def restore(self, kept: Mapping[str, AccountSnapshot]) -> None:
+        self._accounts = {name: _Account(each.pid, each.last, each.total) for name, each in kept.items()}
 
     def _account(self, name: str, pid: int, now: Counted) -> Counted:
         account = self._accounts.setdefault(name, _Account(pid))

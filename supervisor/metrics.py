@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from supervisor.snapshots import MeasuresSnapshot
+
 _PACKAGE = "prometheus_client"
 
 
@@ -42,6 +44,18 @@ class Measures:
 
     meter: figures.Meter = field(default_factory=figures.Meter)
     lag: LoopLag = field(default_factory=LoopLag.install)
+
+    def snapshot(self) -> MeasuresSnapshot:
+        """For an image that replaces this one: its counters go on from here."""
+        from supervisor.snapshots import MeasuresSnapshot
+
+        lag = self.lag
+        return MeasuresSnapshot(accounts=self.meter.snapshot(), busy=lag.counts, seconds=lag.total, longest=lag.longest)
+
+    def restore(self, kept: MeasuresSnapshot) -> None:
+        """Go on from where the image before this one was."""
+        self.meter.restore(kept.accounts)
+        self.lag.restore(kept.busy, kept.seconds, kept.longest)
 
 
 def measures(machine: Controlled) -> Measures:

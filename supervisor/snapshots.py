@@ -23,6 +23,7 @@ from ocelot.config import structs
 from ocelot.states import Cause, ExitStatus, Goal, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
+from supervisor.figures import Counted
 from supervisor.probes import Result
 from supervisor.process import Change
 
@@ -216,6 +217,23 @@ class ReaperSnapshot(Snapshot, kw_only=True):
     orphans_reaped: int = 0
 
 
+class AccountSnapshot(Snapshot, kw_only=True):
+    """What was measured of a process: ``last`` in this life of it, ``total`` over all lives."""
+
+    pid: int
+    last: Counted
+    total: Counted
+
+
+class MeasuresSnapshot(Snapshot, kw_only=True):
+    """What is remembered between two scrapes. ``busy``: the loop's stretches, by length; ``seconds`` and ``longest`` of them."""
+
+    accounts: dict[str, AccountSnapshot] = {}
+    busy: list[int] = []
+    seconds: float = 0.0
+    longest: float = 0.0
+
+
 class InheritedSnapshot(Snapshot, kw_only=True):
     """What whoever started the first image gave it; see ``linux.inherited``."""
 
@@ -229,6 +247,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
 
     ``sockets``: listening ones, by what they are for. ``answer``: the connection that waits to hear how it went.
     ``stdout``, ``stderr``: what was taken for them, but not yet written. ``turn``: how many images there were before.
+    ``measures``: None if nobody has asked for figures yet.
     """
 
     pid: int
@@ -251,6 +270,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
     turn: int = 0
     left: float = 0.0
     colour: str = "auto"
+    measures: MeasuresSnapshot | None = None
 
     def descriptors(self) -> list[int]:
         """Every descriptor that has to stay open across execve(2)."""

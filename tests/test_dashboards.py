@@ -12,6 +12,7 @@ import prometheus_client  # noqa: F401 (the whole package, before parts of it ar
 import pytest
 import yaml
 
+from ocelot.states import Cause, State
 from ocelot.wire.protocol import BootTimeline
 from supervisor import families
 from supervisor.cgroup_figures import CgroupFigures, Pressure
@@ -49,35 +50,46 @@ def emitted() -> dict[str, set[str]]:
     return found
 
 
-def expressions() -> Iterator[tuple[str, str]]:
+def expressions() -> Iterator[tuple[str, str, str]]:
+    """Where it stands, what it asks for, and the text that names labels of the answer."""
     dashboard = json.loads((SHIPPED / "grafana.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
-            yield f"panel {panel['title']}", target["expr"]
+            yield f"panel {panel['title']}", target["expr"], target.get("legendFormat", "")
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            yield f"variable {variable['name']}", variable["query"]["query"]
+            yield f"variable {variable['name']}", variable["query"]["query"], ""
     for group in yaml.safe_load((SHIPPED / "alerts.yml").read_text())["groups"]:
         for rule in group["rules"]:
-            yield f"alert {rule['alert']}", rule["expr"]
+            yield f"alert {rule['alert']}", rule["expr"], " ".join(rule["annotations"].values())
 
 
 KNOWN = emitted()
+VALUES = {"state": {each.value for each in State}, "cause": {each.value for each in Cause}} | {
+    "result": {"success", "failure"},
+    "kind": {"some", "full", "voluntary", "involuntary"},
+}
+GROUPING = r"\b(?:by|on) \(([^)]*)\)"
 
 
-@pytest.mark.parametrize(("where", "expression"), list(expressions()))
-def test_every_name_and_label_is_emitted(where: str, expression: str) -> None:
-    used = list(
-        re.finditer(
-            r"\b(up|(?:ocelot|process)_[a-z_]+)\b(?:\{([^}]*)\})?", re.sub(r"(by|on) \([^)]*\)", "", expression)
-        )
-    )
+@pytest.mark.parametrize(("where", "expression", "text"), list(expressions()))
+def test_every_name_and_label_is_emitted(where: str, expression: str, text: str) -> None:
+    used = list(re.finditer(r"\b(up|(?:ocelot|process)_[a-z_]+)\b(?:\{([^}]*)\})?", re.sub(GROUPING, "", expression)))
     assert used, f"{where}: no metric in {expression}"
+    common = set.intersection(*(KNOWN.get(match[1], set()) for match in used)) | SCRAPE_LABELS
     for match in used:
         name, matchers = match.groups()
         assert name in KNOWN, f"{where}: {name} is not emitted"
-        asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers or ""))
-        assert asked <= KNOWN[name] | SCRAPE_LABELS, f"{where}: {name} has no label {asked}"
+        for label, value in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"([^\"]*)", matchers or ""):
+            assert label in KNOWN[name] | SCRAPE_LABELS, f"{where}: {name} has no label {label}"
+            if label in VALUES:
+                assert set(value.split("|")) <= VALUES[label], f"{where}: {label} is never {value}"
+    grouped = [set(re.findall(r"\w+", names)) for names in re.findall(GROUPING, expression)]
+    for names in grouped:
+        assert names <= common, f"{where}: nothing there has the labels {names - common}"
+    left = set.intersection(*grouped) if " by (" in expression else common
+    named = set(re.findall(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", text))
+    assert named <= left, f"{where}: its text names {named - left}, which the answer does not have"
 
 
 def test_panels_do_not_overlap_and_fill_the_width() -> None:

@@ -59,6 +59,7 @@ def life(**different: Any) -> Any:
         "stdout": writer,
         "stderr": writer,
         "turn": 2,
+        "measures": None,
     }
     return SimpleNamespace(**(facts | different))
 

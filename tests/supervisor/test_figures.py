@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -11,6 +12,7 @@ from supervisor import cgroup_figures, proc_tree
 from supervisor.figures import Counted, Meter
 from supervisor.loop_lag import BOUNDS, LoopLag
 from supervisor.proc_tree import Entry
+from supervisor.snapshots import AccountSnapshot
 
 
 def entry(pid: int, parent: int = 1, session: int = 0, user: float = 0.0) -> Entry:
@@ -69,6 +71,16 @@ def test_counters_never_go_back() -> None:
     assert account(meter, 11, 1.0) == 1.0
 
 
+def test_counters_go_on_in_another_image() -> None:
+    before, after = Meter(), Meter()
+    account(before, 10, 5.0)
+    account(before, 11, 2.0)
+    after.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(before.snapshot()), type=dict[str, AccountSnapshot]))
+    assert account(after, 11, 2.5) == 7.5
+    assert account(after, 12, 1.0) == 8.5
+    assert after.known == ("web",)
+
+
 def test_what_cannot_be_seen_for_a_while_keeps_its_value() -> None:
     meter = Meter()
     assert meter._account("web", 10, Counted(read_bytes=7)).read_bytes == 7
@@ -102,6 +114,14 @@ def test_the_buckets_of_the_loop_are_cumulative() -> None:
     buckets = lag.buckets()
     assert [end for end, _ in buckets] == [*map(repr, BOUNDS), "+Inf"]
     assert [count for _, count in buckets] == [5, 5, 5, *[7.0] * 8, 8]
+
+
+def test_the_measure_of_the_loop_goes_on_in_another_image() -> None:
+    lag = LoopLag()
+    lag.restore([1] * (len(BOUNDS) + 1), 3.5, 2.0)
+    assert (lag.buckets()[-1], lag.total, lag.longest) == (("+Inf", len(BOUNDS) + 1), 3.5, 2.0)
+    lag.restore([1, 2], 9.0, 9.0)  # of one that had other buckets
+    assert (len(lag.counts), lag.total) == (len(BOUNDS) + 1, 3.5)
 
 
 def test_what_counts_is_the_time_between_two_looks() -> None:
