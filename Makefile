@@ -20,15 +20,15 @@ RERUN ?= --reruns 1
 BENCH ?=
 export OCELOT_ACCEL := $(ACCEL)
 
-.PHONY: help boot shell test lint unit integration bench python machine peers lock clean distclean
+.PHONY: help boot shell test lint unit integration bench python emulator machine peers lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-boot: python machine ## boot a microVM whose PID 1 is ocelot, look at it, power it off (ACCEL=kvm where it works)
+boot: python emulator ## boot a microVM whose PID 1 is ocelot, look at it, power it off (ACCEL=kvm where it works)
 	@$(PY) -m integration.demo
 
-shell: python machine ## the same microVM with a shell on the console (end it with: exit)
+shell: python emulator ## the same microVM with a shell on the console (end it with: exit)
 	@$(PY) -m integration.demo --shell
 
 test: lint unit integration ## everything: lint, unit tests, integration tests
@@ -59,7 +59,10 @@ python: ## the virtual environment .venv
 peers: ## the supervisors that the benchmark compares with
 	@$(SETUP) peers
 
-machine: ## QEMU, the kernel and the servers that the virtual machines need
+emulator: ## QEMU, a kernel and a web server: what one virtual machine needs
+	@$(SETUP) emulator
+
+machine: ## the same, and what else the tests need
 	@$(SETUP) machine
 
 # What both files of pinned packages are made with.

@@ -1,19 +1,20 @@
 #!/bin/bash
-# Gets what the lab needs, in the order: Python environment, system packages, a kernel, a web server and an NFS server
-# that are unpacked but not installed. A second run finds the stamps and is done in a moment.
+# Gets what the demonstration, the tests and the benchmark need. A second run finds the stamps and is done in a moment.
 #
 #   setup.sh python     the virtual environment .venv, with the exact packages of requirements-dev.txt
-#   setup.sh machine    QEMU and the other tools, the kernel and its modules, the unpacked servers
+#   setup.sh emulator   QEMU, a kernel and a web server: what one microVM needs
+#   setup.sh machine    that, and what else the tests need: tools, another kernel, servers
 #   setup.sh peers      other supervisors, for the benchmark
 #
-# What cannot be had is said in plain words at the end and written to $CACHE/missing; the tests that need it are
-# skipped and say so. Only the Python environment, QEMU and the kernel are indispensable.
+# Tools are installed; kernels and servers are only unpacked into the cache. What cannot be had is said in plain words at the
+# end; the tests that need it are skipped and say so. Only the Python environment, QEMU and a kernel are indispensable.
 set -euo pipefail
 
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
 VENV=$CHECKOUT/.venv
 CACHE=${OCELOT_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/ocelot}
-MISSING=$CACHE/missing
+# What was unpacked on one release of a distribution finds its libraries only there.
+SYSTEM=$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_CODENAME:-${VERSION_ID:-}}" || uname -s)
 
 say() { printf '==> %s\n' "$*"; }
 fail() {
@@ -152,13 +153,13 @@ tell_missing() {
 unpack() {
     local folder=$1
     shift
-    [ -e "$folder/.complete" ] && return 0
+    [ "$(cat "$folder/.complete" 2>/dev/null)" != "$SYSTEM" ] || return 0
     refresh_lists
     local wanted
     wanted=$(LC_ALL=C apt-get install --simulate --no-install-recommends "$@" 2>/dev/null | awk '$1 == "Inst" { print $2 }')
     [ -n "$wanted" ] || return 1
     say "unpacking $* into the cache ($(echo "$wanted" | wc -l) packages)"
-    rm -rf "$folder" "$folder.new" && mkdir -p "$folder.new/.debs"
+    rm -rf "$folder.new" && mkdir -p "$folder.new/.debs"
     # shellcheck disable=SC2086
     (cd "$folder.new/.debs" && apt-get "${APT_OPTIONS[@]}" download -qq $wanted 2>/dev/null) || return 1
     local deb
@@ -166,7 +167,8 @@ unpack() {
         dpkg-deb -x "$deb" "$folder.new"
     done
     rm -rf "$folder.new/.debs"
-    touch "$folder.new/.complete"
+    echo "$SYSTEM" >"$folder.new/.complete"
+    rm -rf "$folder"
     mv "$folder.new" "$folder"
 }
 
@@ -216,41 +218,6 @@ make_environment() {
 
 # -- the machine -------------------------------------------------------------------------------------------------------
 
-get_tools() {
-    # Indispensable: an emulator, depmod, mkfs.ext4, a static busybox; xz and zstd for modules.
-    install_packages qemu-system-x86 busybox-static kmod e2fsprogs xz-utils zstd
-    install_optional "the squashfs root is not tested" squashfs-tools
-    if [ ! -x /usr/lib/qemu/virtiofsd ] && [ ! -x /usr/libexec/virtiofsd ]; then
-        install_optional "the virtiofs root is not tested" virtiofsd
-    fi
-    install_optional "the erofs root is not tested" erofs-utils
-    install_optional "runtimes are built without being stripped, and are larger" binutils
-    install_optional "the tree with another libc (musl) is not tested" gcc libc6-dev musl-tools
-    install_optional "the Dockerfile is not built and run" debootstrap buildah podman crun
-    install_optional "one kind of file system is not identified" xfsprogs btrfs-progs dosfstools
-    install_optional "the control socket is not tried with curl" curl
-    install_optional "the state of processes is not compared with what ps shows" procps
-    install_optional "the manual pages are not tried in all formatters" man-db mandoc
-    install_optional "completion is not tried in all shells" zsh fish
-    install_optional "the live view of ocelotctl top is not tried on a terminal" tmux
-    install_optional "orphans are not compared with tini" tini
-    install_remembered
-}
-
-get_servers() {
-    [ -x /usr/sbin/nginx ] || unpack "$CACHE/nginx" nginx || note_missing nginx "the demonstration has no web server"
-    [ -x /usr/bin/ganesha.nfsd ] || unpack "$CACHE/ganesha" nfs-ganesha nfs-ganesha-vfs ||
-        note_missing nfs-ganesha "the NFS root is not tested"
-    [ -x /usr/bin/prometheus ] || unpack "$CACHE/prometheus" prometheus ||
-        note_missing prometheus "no real Prometheus scrapes the metrics"
-    [ -x /usr/sbin/rsyslogd ] || unpack "$CACHE/rsyslog" rsyslog ||
-        note_missing rsyslog "no real syslog daemon receives what ocelot forwards"
-    [ -x /usr/bin/redis-server ] || unpack "$CACHE/redis" redis-server ||
-        note_missing redis-server "real daemons are not supervised"
-    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || unpack "$CACHE/postgresql" postgresql ||
-        note_missing postgresql "real daemons are not supervised"
-}
-
 # The package that a kernel metapackage stands for, and where they are apart (Ubuntu), those of its modules.
 kernel_packages() {
     local meta=$1 image
@@ -288,44 +255,72 @@ get_kernel() {
     mv "$new" "$folder"
 }
 
-# The tests without an initramfs need nvme and ext4 built in: Debian's cloud kernel has them.
-get_kernels() {
-    have_apt || fail "cannot get a kernel package: this is not a Debian or Ubuntu system"
+# Indispensable: an emulator, depmod, mkfs.ext4, a static busybox; xz and zstd for modules.
+get_emulator() {
+    install_packages qemu-system-x86 busybox-static kmod e2fsprogs xz-utils zstd
+    install_optional "runtimes are built without being stripped, and are larger" binutils
+    install_remembered
     get_kernel kernel linux-image-amd64 || get_kernel kernel linux-image-generic ||
         fail "cannot get a kernel: neither linux-image-amd64 nor linux-image-generic can be downloaded"
+    [ -x /usr/sbin/nginx ] || unpack "$CACHE/nginx" nginx || note_missing nginx "the demonstration has no web server"
+}
+
+get_machine() {
+    install_optional "the squashfs root is not tested" squashfs-tools
+    if [ ! -x /usr/lib/qemu/virtiofsd ] && [ ! -x /usr/libexec/virtiofsd ]; then
+        install_optional "the virtiofs root is not tested" virtiofsd
+    fi
+    install_optional "the erofs root is not tested" erofs-utils
+    install_optional "the tree with another libc (musl) is not tested" gcc libc6-dev musl-tools
+    install_optional "the Dockerfile is not built and run" debootstrap buildah podman crun
+    install_optional "one kind of file system is not identified" xfsprogs btrfs-progs dosfstools
+    install_optional "the control socket is not tried with curl" curl
+    install_optional "the state of processes is not compared with what ps shows" procps
+    install_optional "the manual pages are not tried in all formatters" man-db mandoc
+    install_optional "completion is not tried in all shells" zsh fish
+    install_optional "the live view of ocelotctl top is not tried on a terminal" tmux
+    install_optional "orphans are not compared with tini" tini
+    install_remembered
+    # The tests without an initramfs need nvme and ext4 built in: Debian's cloud kernel has them.
     get_kernel kernel-cloud linux-image-cloud-amd64 ||
         note_missing linux-image-cloud-amd64 "the boot without an initramfs is not tested"
+    get_servers
 }
 
-make_machine() {
-    case $(uname -m) in
-    x86_64) ;;
-    *) fail "the lab's virtual machines need an x86_64 host (this is $(uname -m)); lint and unit tests run: make lint unit" ;;
-    esac
-    local stamp=$CACHE/machine-stamp wanted
-    make_cache
-    wanted=$(sha256sum "$0" | cut -d' ' -f1)
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! command -v qemu-system-x86_64 >/dev/null ||
-        [ ! -e "$CACHE/kernel/version" ]; then
-        : >"$MISSING"
-        get_tools
-        get_kernels
-        get_servers
-        echo "$wanted" >"$stamp"
-    fi
-    tell_missing "$stamp"
+get_servers() {
+    [ -x /usr/bin/ganesha.nfsd ] || unpack "$CACHE/ganesha" nfs-ganesha nfs-ganesha-vfs ||
+        note_missing nfs-ganesha "the NFS root is not tested"
+    [ -x /usr/bin/prometheus ] || unpack "$CACHE/prometheus" prometheus ||
+        note_missing prometheus "no real Prometheus scrapes the metrics"
+    [ -x /usr/sbin/rsyslogd ] || unpack "$CACHE/rsyslog" rsyslog ||
+        note_missing rsyslog "no real syslog daemon receives what ocelot forwards"
+    [ -x /usr/bin/redis-server ] || unpack "$CACHE/redis" redis-server ||
+        note_missing redis-server "real daemons are not supervised"
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || unpack "$CACHE/postgresql" postgresql ||
+        note_missing postgresql "real daemons are not supervised"
 }
 
-# What `make bench` compares with (supervisord and circus come from PyPI, into the cache).
+# supervisord and circus come from PyPI, when the benchmark runs.
 get_peers() {
-    local MISSING=$CACHE/missing-peers stamp=$CACHE/peers-stamp
+    install_optional "is left out of the tables" s6 runit tini dinit
+    install_optional "the loop in C is left out of the tables" gcc libc6-dev
+    install_remembered
+}
+
+emulator_is_there() { command -v qemu-system-x86_64 >/dev/null && [ -e "$CACHE/kernel/version" ]; }
+
+# prepare PART: gets it, unless this very script has done so already on this system.
+prepare() {
+    local MISSING=$CACHE/missing-$1 stamp=$CACHE/$1-stamp wanted
+    [ "$(uname -m)" = x86_64 ] ||
+        fail "the virtual machines need an x86_64 host (this is $(uname -m)); lint and unit tests run: make lint unit"
+    have_apt || emulator_is_there || fail "cannot get a kernel package: this is not a Debian or Ubuntu system"
     make_cache
-    if [ ! -e "$stamp" ]; then
+    wanted="$(sha256sum <"$0" | cut -d' ' -f1) $SYSTEM"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || ! emulator_is_there; then
         : >"$MISSING"
-        install_optional "is left out of the tables" s6 runit tini dinit
-        install_optional "the loop in C is left out of the tables" gcc libc6-dev
-        install_remembered
-        touch "$stamp"
+        "get_$1"
+        echo "$wanted" >"$stamp"
     fi
     tell_missing "$stamp"
 }
@@ -333,8 +328,12 @@ get_peers() {
 for part in "${@:-python}"; do
     case $part in
     python) make_environment ;;
-    machine) make_machine ;;
-    peers) get_peers ;;
-    *) fail "unknown part \"$part\": python, machine or peers" ;;
+    emulator) prepare emulator ;;
+    machine)
+        prepare emulator
+        prepare machine
+        ;;
+    peers) prepare peers ;;
+    *) fail "unknown part \"$part\": python, emulator, machine or peers" ;;
     esac
 done
