@@ -53,7 +53,7 @@ def control_answer(
         if route is None:
             return _no_route(request, methods)
         deed = route.summary[0].lower() + route.summary[1:].partition(":")[0].rstrip(".")
-        require(role(), route.role, f'answer "{request.method} {request.path}" ({deed})')
+        require(role(), route.role, f'answer "{request.method} {request.path}" ({deed})', local=local)
         query = routes.parse_query(request.query)
         return await OPERATIONS[route.operation](Call(machine, request, variables, query, descriptor, local))
 
@@ -114,9 +114,9 @@ async def _status(call: Call) -> Response:
     width = _number(call.query, "columns", None)
     page = tables.status_page(plain, width=None if width is None else int(width), colour=_flag(call.query, "colour"))
     if "name" in call.query:
-        from ocelot.wire.details import health_page
+        from ocelot.wire.details import details_page
 
-        page += health_page(plain["processes"])
+        page += details_page(plain["processes"])
     up = all(map(tables.is_up, plain["processes"]))
     return Response(page.encode(), media=routes.TEXT, headers={"ocelot-all-up": "true" if up else "false"})
 

@@ -104,14 +104,17 @@ def number(name: str, known: Mapping[str, int]) -> int | None:
     return known.get(name)
 
 
-def require(role: Role | None, needed: Role | None, deed: str) -> None:
-    """Raise ControlError (403) unless ``role`` is at least ``needed``."""
+def require(role: Role | None, needed: Role | None, deed: str, *, local: bool = True) -> None:
+    """Raise ControlError (403) unless ``role`` is at least ``needed``. ``local``: it is that of a user of this machine."""
     if needed is None or (role is not None and _RANK[role] >= _RANK[needed]):
         return
     have = f'only "{role}"' if role else "none"
+    where = f'add your user, or "@" and one of your groups, to control.roles.{needed} of the configuration'
     raise ControlError(
         f'cannot {deed}: it needs the role "{needed}", and you have {have}',
-        hint=f'add your user, or "@" and one of your groups, to control.roles.{needed} of the configuration',
+        hint=where
+        if local
+        else f"control.vsock.role of the configuration says what the host may do: {needed}, for example",
         status=403,
         kind="permission-denied",
     )

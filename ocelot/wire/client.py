@@ -174,7 +174,9 @@ class Client:
     def _cut(self) -> ControlError:
         return ControlError(
             f'cannot read the answer from "{self._path}": the connection ended',
-            hint="ocelot may be on its way down; ocelotctl health tells whether it still answers",
+            hint="only the host of that machine gets an answer over vsock"
+            if self._path.startswith("vsock:")
+            else "ocelot may be on its way down; ocelotctl health tells whether it still answers",
             kind="unreachable",
         )
 
@@ -236,8 +238,9 @@ def _unreachable(path: str, error: OSError) -> ControlError:
         errno.ECONNRESET: "nobody answers there",
         errno.ENODEV: "there is no vsock to such a machine",
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    other = "is it running? Another socket is named with --socket PATH or OCELOT_SOCKET"
     return ControlError(
         f'cannot reach ocelot at "{path}": {reason}',
-        hint="is it running? Another socket is named with --socket PATH or OCELOT_SOCKET",
+        hint="is it running, with control.vsock in its configuration?" if path.startswith("vsock:") else other,
         kind="unreachable",
     )

@@ -159,6 +159,7 @@ class FakeMachine:
     supervisor: FakeSupervisor | None = field(default_factory=lambda: FakeSupervisor("web", "web-2", "db"))
     verbs: list[PowerVerb] = field(default_factory=list)
     measures: object | None = None
+    config: structs.Sections = field(default_factory=structs.SuperviseFile)
 
     def status(self) -> Status:
         return Status(

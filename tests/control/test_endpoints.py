@@ -67,6 +67,43 @@ def test_the_matrix_of_permissions(route: routes.Route, role: Role | None) -> No
         assert not machine.supervisor.signals
 
 
+@pytest.mark.parametrize("route", [route for route in routes.ROUTES if route.role], ids=lambda route: route.operation)
+def test_the_host_is_told_of_the_role_that_it_has(route: routes.Route) -> None:
+    answer = trio.run(
+        lambda: talk(
+            control_answer(FakeMachine(), lambda: None, local=False), request(route.method, example(route), b"")
+        ),
+        clock=MockClock(autojump_threshold=0),
+    )
+    assert status_of(answer) == 403
+    assert f"control.vsock.role of the configuration says what the host may do: {route.role}".encode() in answer
+
+
+@pytest.mark.parametrize("path", ["/v1/exec", "/v1/processes/web/exec"])
+def test_no_commands_for_who_cannot_hand_over_descriptors(path: str) -> None:
+    answer = trio.run(
+        lambda: talk(
+            control_answer(FakeMachine(), lambda: Role.ADMIN, local=False),
+            request("POST", path, b'{"argv": ["true"]}', Connection="Upgrade", Upgrade="ocelot-session"),
+        ),
+        clock=MockClock(autojump_threshold=0),
+    )
+    assert status_of(answer) == 409
+    assert b'"kind":"not-local"' in answer
+
+
+def test_a_role_that_is_taken_away_counts_for_the_next_request_of_a_connection() -> None:
+    machine, roles = FakeMachine(), [Role.READ, None]
+    again = request("GET", "/v1/status")
+    first = again.replace(b"Connection: close\r\n", b"")
+    answer = trio.run(
+        lambda: talk(control_answer(machine, lambda: roles.pop(0)), first, again),
+        clock=MockClock(autojump_threshold=0),
+    )
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert answer.count(b"HTTP/1.1 403") == 1
+
+
 VERBS = ("start", "stop", "restart", "signal", "reload", "rotate")
 ASKED_FOR = {
     None: {"version", "health", "openapi"},
