@@ -122,7 +122,7 @@ class Gate:
         return None
 
     def _blame(self, condition: Condition, other: Process) -> Blame:
-        behind = other.gate.blame if isinstance(other.gate, Gate) and other.state is State.FATAL else None
+        behind = _blamed(other)
         if behind is not None:
             return Blame((self.name, *behind.path), behind.reason)
         reason = other.reason
@@ -147,11 +147,23 @@ def holds(condition: Condition, other: Process) -> bool:
 
 def failed(condition: Condition, other: Process) -> bool:
     """Whether ``condition``, which does not hold, never will unless somebody starts ``other`` again."""
-    if other.config.schedule is not None or other.about_to_start:
+    if other.about_to_start:
         return False
+    if other.config.schedule is not None:
+        # Its next run may do better, if there is one and it is let
+        return other.state is State.FATAL and (_blamed(other) is not None or _has_no_time(other))
     if other.state is State.EXITED:
         return condition is not Condition.STARTED
     return other.state is State.FATAL
+
+
+def _blamed(process: Process) -> Blame | None:
+    """Why it has failed, if it has because of another."""
+    return process.gate.blame if isinstance(process.gate, Gate) and process.state is State.FATAL else None
+
+
+def _has_no_time(process: Process) -> bool:
+    return process.schedule is None or process.schedule.next_run is None
 
 
 class Dependencies:
@@ -236,5 +248,5 @@ class Dependencies:
 
 def _fell_with(process: Process, base: str) -> bool:
     """Whether it has failed because ``base`` had."""
-    blame = process.gate.blame if isinstance(process.gate, Gate) and process.state is State.FATAL else None
+    blame = _blamed(process)
     return blame is not None and base_of(blame.path[1]) == base

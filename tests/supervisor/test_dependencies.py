@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from ocelot.config import structs
-from ocelot.config.structs import Command, Condition, Dependency, RestartPolicy, RestartType
+from ocelot.config.structs import Command, Condition, Dependency, RestartPolicy, RestartType, Schedule
 from ocelot.states import Cause, ExitStatus, Goal, State
 from tests.supervisor.fakes import run
 from tests.supervisor.test_manager import Set, scenario
@@ -136,6 +136,42 @@ def test_a_soft_dependency_that_fails_is_done_without(capsys):
 
     scenario(story, web=on(cache=Dependency(required=False)), cache={"type": "oneshot"})
     assert "web: starts without cache, which it does not require" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_scheduled_one_that_falls_with_another_is_not_waited_for(required):
+    """Nor is one that has no time to come; but whoever has failed by itself has a next run."""
+
+    async def story(it):
+        it.exits("db", 1)
+        await trio.sleep(61)
+        assert it.states()["job"] == State.FATAL
+        status = it.supervisor.status("web")
+        if required:
+            assert (status.state, status.last_exit.cause) == (State.FATAL, Cause.DEPENDENCY)
+            assert "web -> job -> db" in status.reason
+        else:
+            assert status.state == State.RUNNING
+        await it.supervisor.start(["db"])
+        await trio.sleep(60)
+        assert it.states() == {"db": State.RUNNING, "job": State.RUNNING, "web": State.RUNNING, "other": State.RUNNING}
+
+    scenario(
+        story,
+        db={"restart_policy": RestartPolicy(type=RestartType.ON_FAILURE, max_retries=0)},
+        job={"schedule": Schedule(every=60.0), **on(db=Dependency(condition=Condition.STARTED))},
+        web=on(job=Dependency(condition=Condition.STARTED, required=required)),
+        other={},
+    )
+
+
+def test_one_that_can_never_be_scheduled_is_not_waited_for():
+    async def story(it):
+        assert it.states()["web"] == State.FATAL
+        assert "no time zone" in it.supervisor.status("web").reason
+
+    job = {"schedule": Schedule(cron="* * * * *", timezone="No/Where")}
+    scenario(story, job=job, web=on(job=Dependency()), other={})
 
 
 def test_a_soft_dependency_that_nobody_wants_up_is_not_waited_for():
