@@ -58,18 +58,23 @@ while True:
 """
 
 
+PATTERNS = ("1..40", "2..90+3", "2")
+"""A burst, every third one, a single one. They end before strace is taken away: a call that it is about to suppress at that
+moment comes back with ENOSYS, whatever was asked for."""
+
+
 class Fault(NamedTuple):
-    """``calls``: names of system calls, with commas between. ``when``: which of them, as strace(1) has it; ``1+``: all."""
+    """``calls``: names of system calls, with commas between. ``when``: which of them, as strace(1) has it."""
 
     calls: str
     error: str
-    when: str = "1+"
+    when: str = "1..40"
 
     def __str__(self) -> str:
         return f"{self.calls}:{self.error}:{self.when}"
 
 
-def faults(calls: str, *errors: str, when: Sequence[str] = ("1+", "2+3", "2")) -> list[Fault]:
+def faults(calls: str, *errors: str, when: Sequence[str] = PATTERNS) -> list[Fault]:
     return [Fault(each, error, pattern) for each in calls.split() for error in errors for pattern in when]
 
 
@@ -111,6 +116,7 @@ FAULTS = [
 def crowd(folder: Path) -> dict[str, Any]:
     """Processes that between them use nearly every key."""
     again = {"type": "Always", "backoff": "50ms", "maxBackoff": "200ms"}
+    grace = {"terminationGracePeriod": "2s", "restartPolicy": again}
     quick = {"period": "200ms", "timeout": "200ms", "failureThreshold": 100}
     tcp, unix = f"tcp://127.0.0.1:{free_port()}", f"{folder}/run/peer.sock"
     port = int(tcp.rpartition(":")[2])
@@ -120,29 +126,32 @@ def crowd(folder: Path) -> dict[str, Any]:
     }
     plain = {"destination": {"type": "file", "path": f"{folder}/log/plain.log"}, "onFull": "block"}
     return {
-        "sleeper": {**SLEEPER, "restartPolicy": again, "terminationGracePeriod": "5s"},
-        "crasher": {"program": "/bin/sh", "arguments": ["-c", "sleep 0.1; exit 3"], "restartPolicy": again},
-        "nobody": {**SLEEPER, "user": "nobody", "restartPolicy": again, "nice": 5, "limits": {"nofile": 64}},
-        "web": {**SLEEPER, "replicas": 2, "restartPolicy": again, "dependsOn": ["peer"]},
+        "sleeper": {
+            **SLEEPER,
+            **grace,
+        },
+        "crasher": {"program": "/bin/sh", "arguments": ["-c", "sleep 0.1; exit 3"], **grace},
+        "nobody": {**SLEEPER, "user": "nobody", **grace, "nice": 5, "limits": {"nofile": 64}},
+        "web": {**SLEEPER, "replicas": 2, **grace, "dependsOn": ["peer"]},
         "writer": {
             "program": "/bin/sh",
             "arguments": [
                 "-c",
                 "while sleep 0.03; do echo a line of some length that is written again and again; done",
             ],
-            "restartPolicy": again,
+            **grace,
             "log": {"stdout": file, "stderr": plain},
         },
         "both": {
             "program": "/bin/sh",
             "arguments": ["-c", "while sleep 0.05; do echo said; echo told >&2; done"],
-            "restartPolicy": again,
+            **grace,
             "log": {"stdout": plain, "stderr": plain},
         },
         "speaker": {
             "program": "/bin/sh",
             "arguments": ["-c", "echo begins; while sleep 0.1; do echo speaks; done"],
-            "restartPolicy": again,
+            **grace,
             "startupProbe": {"handler": {"type": "log", "pattern": "begins"}, "period": "1s", "failureThreshold": 100},
         },
         "tick": {
@@ -163,17 +172,17 @@ def crowd(folder: Path) -> dict[str, Any]:
             "preStart": {"command": "/bin/true"},
             "postStop": {"command": "/bin/true"},
             "environmentFile": str(folder / "environment"),
-            "restartPolicy": again,
+            **grace,
         },
         "newline": {
             "program": "/bin/sh",
             "arguments": ["-c", "echo >&3; exec sleep 1000"],
             "notify": {"fd": 3},
-            "restartPolicy": again,
+            **grace,
         },
         "command": {
             **SLEEPER,
-            "restartPolicy": again,
+            **grace,
             "livenessProbe": {"handler": {"type": "exec", "command": ["/bin/true"]}, **quick},
         },
         "peer": {
@@ -181,7 +190,7 @@ def crowd(folder: Path) -> dict[str, Any]:
             "arguments": ["-SEIc", PEER],
             "notify": {"type": "systemd", "watchdog": "5s"},
             "sockets": [{"name": "tcp", "listen": tcp}, {"name": "unix", "listen": f"unix://{unix}"}],
-            "restartPolicy": again,
+            **grace,
             "readinessProbe": {"handler": {"type": "httpGet", "host": "127.0.0.1", "port": port, "path": "/"}, **quick},
             "livenessProbe": {"handler": {"type": "unixSocket", "path": unix}, **quick},
             "startupProbe": {"handler": {"type": "tcpSocket", "host": "127.0.0.1", "port": port}, **quick},
@@ -427,8 +436,8 @@ def _again(over: threading.Event, deed: Callable[[], None]) -> None:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Crowd]:
-    """A crowd while the block runs. Shows what ocelot said when the block fails, and ends what is left."""
+def running(folder: Path, *, around: Sequence[str] = ()) -> Iterator[Crowd]:
+    """A crowd while the block runs, and whatever is left of it ends. ``around``: a command that starts another one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment").write_text("A=b\n")
     file = folder / "ocelot.yaml"
@@ -439,7 +448,7 @@ def running(folder: Path) -> Iterator[Crowd]:
     ours = [sys.executable, "-m", "ocelot", "supervise", str(file)]
     with (folder / "said").open("wb") as said:
         starter = subprocess.Popen(
-            ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *ours],
+            ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", *around, *ours],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

@@ -6,6 +6,7 @@ What an answer is made of is imported when the first client comes.
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from supervisor.connection import Answer, Request, Response
 
 CONNECTIONS = 64
-"""At once, on one listener. Root is always let in, so that a crowd of clients cannot lock the operator out."""
+"""At once, on one listener. Root is let in beyond that, so that a crowd of clients cannot lock the operator out."""
 
 CONNECTIONS_PER_USER = 16
 
@@ -42,19 +43,31 @@ Welcome = Callable[[trio.SocketStream], "tuple[int, Answer]"]
 
 
 class Gate:
-    """Counts the open connections of each user, and says who may still come in."""
+    """Counts the open connections of each user, and says who may still come in.
 
-    def __init__(self, total: int = CONNECTIONS, per_user: int = CONNECTIONS_PER_USER) -> None:
-        self._total = total
+    ``descriptors``: how many ocelot may have open; None: as the kernel says. Clients never get more than half of them, root
+    neither: the other half is for starting what has died.
+    """
+
+    def __init__(
+        self,
+        total: int = CONNECTIONS,
+        per_user: int = CONNECTIONS_PER_USER,
+        descriptors: int | None = None,
+    ) -> None:
+        if descriptors is None:
+            descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = descriptors // 2 if descriptors > 0 else CONNECTIONS * 1024
+        self._total = min(total, self._most)
         self._per_user = per_user
         self._open: dict[int, int] = {}
 
     @contextmanager
     def enter(self, uid: int) -> Iterator[bool]:
-        """Hold a place while the block runs; false if there is none. Root always finds one."""
-        mine = self._open.get(uid, 0)
+        """Hold a place while the block runs; false if there is none. Root nearly always finds one."""
+        mine, all_ = self._open.get(uid, 0), sum(self._open.values())
         limit = self._total if uid == NOBODY else self._per_user
-        if uid != 0 and (mine >= limit or sum(self._open.values()) >= self._total):
+        if all_ >= self._most or (uid != 0 and (mine >= limit or all_ >= self._total)):
             yield False
             return
         self._open[uid] = mine + 1
