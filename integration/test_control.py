@@ -64,6 +64,17 @@ def test_status_for_people_and_for_programs(machine: Desk) -> None:
     assert (code, json.loads(body)["pid"]) == (200, machine.process.pid)
 
 
+def test_the_status_of_one_says_why_and_what_it_wrote(machine: Desk) -> None:
+    machine.until(lambda _: len(machine.ctl("logs", "web").stdout.splitlines()) == 2)
+    whole = machine.ctl("status", "web", "broken").stdout
+    assert " web | hello" in whole
+    assert " web | oops" in whole
+    assert '  why: cannot start "/no/such/program": there is no such file' in whole
+    assert "  to try again: ocelotctl start broken\n" in whole
+    assert "hello" not in machine.ctl("status", "--lines", "0", "web").stdout
+    assert "hello" not in machine.ctl("status").stdout
+
+
 def test_stop_start_and_restart_have_taken_effect_when_they_return(machine: Desk) -> None:
     before = machine.json("status", "web")["processes"][0]["pid"]
     assert machine.ctl("stop", "web").returncode == 0

@@ -80,7 +80,7 @@ def _inside(path: str, working_directory: str | None) -> str:
 def _missing(program: str, path: str, candidates: Sequence[str]) -> tuple[str, str]:
     if not path:
         if "/" in program:
-            return "there is no such file", "check the path; it is looked up after the switch to the new root"
+            return "there is no such file", "check the path, as the process sees it"
         folders = ":".join(dict.fromkeys(os.path.dirname(candidate) or "." for candidate in candidates))
         return f"not found on its PATH ({folders})", "write the whole path, or set PATH in environmentVariables"
     if os.path.islink(path) and not os.path.exists(path):

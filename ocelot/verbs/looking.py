@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from ocelot.verbs.arguments import Add
 
 
+LINES = 5
+"""How many of their last lines the status of named processes shows."""
+
+
 def _add_status(command: ArgumentParser) -> None:
     from ocelot.verbs.arguments import names
 
     names(command, "*")
     command.add_argument("-w", "--watch", action="store_true", help="show it again every second until interrupted")
+    command.add_argument(
+        "-n",
+        "--lines",
+        type=int,
+        default=LINES,
+        metavar="N",
+        help=f"below, so many of the last lines that those NAMEs wrote ({LINES})",
+    )
     command.set_defaults(run=_status)
 
 
@@ -30,7 +42,7 @@ def _status(options: Namespace) -> int:
     if options.json and not options.watch:
         return _status_as_json(options)
     if not options.watch:
-        return status(options.socket, options.names)
+        return status(options.socket, options.names, options.lines)
     import time
 
     while True:
@@ -39,13 +51,16 @@ def _status(options: Namespace) -> int:
         else:
             if sys.stdout.isatty():
                 sys.stdout.write("\x1b[H\x1b[2J")
-            status(options.socket, options.names)
+            status(options.socket, options.names, options.lines)
         sys.stdout.flush()
         time.sleep(1.0)
 
 
-def status(socket: str, names: list[str]) -> int:
-    """Print the machine and its processes, and return the exit status. The table is made by ocelot: that is quicker."""
+def status(socket: str, names: list[str], lines: int = LINES) -> int:
+    """Print the machine and its processes, and return the exit status. The table is made by ocelot: that is quicker.
+
+    With ``names``, the last ``lines`` that those wrote stand below.
+    """
     target = "/v1/status?colour=" + ("true" if colour() else "false")
     width = columns()
     if width is not None:
@@ -58,7 +73,22 @@ def status(socket: str, names: list[str]) -> int:
     if reply.status != 200:
         raise told(reply.status, page)
     sys.stdout.write(page.decode("utf-8", "replace"))
+    if names and lines > 0:
+        _show_last(socket, names, lines)
     return FAILED if names and reply.headers.get("ocelot-all-up") != "true" else OK
+
+
+def _show_last(socket: str, names: list[str], count: int) -> None:
+    from ocelot.wire.tables import log_printer
+
+    wanted = "".join(f"&name={quote(name)}" for name in names)
+    with Client(socket) as client:
+        reply = client.request("GET", f"/v1/logs?n={count}{wanted}")
+        page = reply.read()
+    if reply.status != 200 or not page:
+        return  # it may have gone meanwhile
+    show = log_printer(plain=False, only=None, colour=colour(), raw=False)
+    sys.stdout.write("\n" + "".join(f"{show(line)}\n" for line in page.splitlines()))
 
 
 def _status_as_json(options: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What ``ocelotctl status NAME`` shows beyond the table: how it came here, what it needs, its probes, what it says of itself."""
+"""What ``ocelotctl status NAME`` shows beyond the table: why, how it came here, what it needs, its probes, what it says of itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ocelot.wire.graph import demand
 from ocelot.wire.tables import span
 
 
-def health_page(processes: Sequence[Mapping[str, Any]]) -> str:
+def details_page(processes: Sequence[Mapping[str, Any]]) -> str:
     """The details of all of them, each below its name; empty if there are none."""
     now = time.clock_gettime(time.CLOCK_REALTIME)
     pages = [(process["name"], [*facts(process, now=now), *health_lines(process)]) for process in processes]
@@ -18,7 +18,11 @@ def health_page(processes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def facts(process: Mapping[str, Any], *, now: float) -> Iterator[str]:
-    """A line each for what it depends on, its schedule, its restarts and its last end, if there are any."""
+    """A line each for why it is as it is, what it depends on, its schedule, its restarts and its last end, if there are any."""
+    if process["reason"] and not process["ready"]:  # whole here: in the table it may be cut
+        yield f"why: {process['reason']}"
+    if process["state"] == "fatal":
+        yield f"to try again: ocelotctl start {process['name']}"
     for need in process["dependsOn"]:
         yield f"depends on {need['name']} ({demand(need)})"
     schedule = process["schedule"]
@@ -31,7 +35,7 @@ def facts(process: Mapping[str, Any], *, now: float) -> Iterator[str]:
         yield "restarts: " + ", ".join(f"{n} for {cause}" for cause, n in sorted(process["restartsByCause"].items()))
     last = process["lastExit"]
     if last is not None:
-        how = last["detail"] or f"status {last['status']}"
+        how = last["detail"] if last["detail"] and last["cause"] != "spawn-failed" else f"status {last['status']}"
         yield f"last end: {how} ({last['cause']}), {span(now - last['at'])} ago"
 
 

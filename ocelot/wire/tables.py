@@ -84,6 +84,7 @@ def _row(process: Process) -> tuple[str, ...]:
         state = "running (not ready)"
     why = process["reason"] or ""
     if process["nextStartIn"] is not None:
+        why = why.partition("; starting again in ")[0]  # as it was decided; now it is less
         why = f"starts in {span(process['nextStartIn'])}" + (f"; {why}" if why else "")
     return (
         process["name"],
@@ -99,6 +100,8 @@ def _row(process: Process) -> tuple[str, ...]:
 def _exit(last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "-"
+    if last["cause"] == "spawn-failed":
+        return "spawn-failed"  # what was missing stands in the last column
     how = last["signal"] or (f"status {last['code']}" if last["code"] is not None else last["detail"] or "failed")
     return how if last["cause"] in ("exit", "signal") else f"{how} ({last['cause']})"
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ocelot.wire.details import facts, health_lines, health_page
+from ocelot.wire.details import details_page, facts, health_lines
 from ocelot.wire.protocol import (
     DependencyStatus,
     ExitInfo,
@@ -39,8 +39,8 @@ def test_a_line_for_each_probe_and_for_what_it_says():
 
 def test_nothing_of_those_that_have_none():
     with_some = plain(HealthStatus(probes=[ProbeStatus(role="startup", type="log")]))
-    assert health_page([plain(None), with_some]) == "\nweb\n  startup (log): no result yet\n"
-    assert health_page([plain(None)]) == ""
+    assert details_page([plain(None), with_some]) == "\nweb\n  startup (log): no result yet\n"
+    assert details_page([plain(None)]) == ""
 
 
 def test_how_it_came_here_and_what_it_needs():
@@ -60,4 +60,23 @@ def test_how_it_came_here_and_what_it_needs():
         "schedule every 10m: next in 1m 5s, 2 skipped",
         "restarts: 2 for exit, 1 for liveness",
         "last end: exited with status 3 (exit), 1m ago",
+    ]
+
+
+def test_what_failed_for_good_says_why_and_how_to_try_again():
+    reason = 'cannot start "/no": there is no such file (check the path); gave up after 1 restart in a row (maxRetries)'
+    process = ProcessStatus(
+        name="web",
+        state="fatal",
+        goal="up",
+        ready=False,
+        reason=reason,
+        last_exit=ExitInfo(
+            status=127, cause="spawn-failed", detail='cannot start "/no": there is no such file', at=940.0
+        ),
+    )
+    assert list(facts(msgspec.to_builtins(process), now=1000.0)) == [
+        f"why: {reason}",
+        "to try again: ocelotctl start web",
+        "last end: status 127 (spawn-failed), 1m ago",
     ]
