@@ -262,7 +262,9 @@ for more in kinds:
         print(error.step, error.errno)
 os._exit(0)
 """
-    done = subprocess.run([python, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE)
+    done = subprocess.run(
+        [python, "-u", "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE
+    )
     said = done.stdout.splitlines()
     assert said[1:4] == ["chdir 2", "50", "chdir 2"], done.stderr
     if os.geteuid() == 0:
