@@ -345,6 +345,8 @@ class Supervisor:
             process.stop(Cause.OPERATOR)
         for process in processes:
             await process.down()
+            if self._processes.get(process.name) is not process:
+                continue  # another request has taken it away meanwhile
             if self._roster.wants(process.name):
                 process.start()  # it was taken back meanwhile
                 continue

@@ -236,6 +236,26 @@ def test_scaling_up_while_the_last_one_still_stops():
     scenario(story, web={"replicas": 2}, b={})
 
 
+def test_what_still_stops_is_taken_away_once_however_often_that_is_asked_for():
+    async def story(it):
+        last = it.child("web")
+        last.fatal = set()
+        await it.supervisor.scale("web", 1)
+        await it.supervisor.scale("web", 1)
+        await trio.sleep(1)
+        last.die(_done())
+        await trio.sleep(1)
+        assert it.supervisor.names == ("web[0]", "b")
+        it.child("web").fatal = set()
+        async with trio.open_nursery() as nursery:
+            await it.supervisor.scale("web", 0)
+            nursery.start_soon(it.supervisor.remove, "web")
+        assert it.supervisor.names == ("b",)
+        assert it.ending is None
+
+    scenario(story, web={"replicas": 2}, b={})
+
+
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
