@@ -83,9 +83,9 @@ def attend(
         if isinstance(probe.handler, structs.LogPattern):
             watch = LogWatch(output, probe.handler.pattern)
             watches.append(watch)
-            probes[role] = Probe(role, probe, watch.check, wait=True)
+            probes[role] = Probe(role, probe, watch.check, wait=True, name=name)
         else:
-            probes[role] = Probe(role, probe, _check(probe, name, config, around))
+            probes[role] = Probe(role, probe, _check(probe, name, config, around), name=name)
     said: Said | None = None
     health = Health(name, config, probes, watches, changed)
     if config.notify is not None and config.notify.kind == "systemd":

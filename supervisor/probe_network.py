@@ -18,7 +18,7 @@ from ocelot.config import structs
 from ocelot.config.addresses import parse_statuses
 from ocelot.errors import describe
 from ocelot.linux import resolver
-from supervisor.probes import Failed
+from supervisor.probes import SHORTAGES, Failed
 
 BODY_MAX = 10 * 1024
 """Bytes that are read of an answer's body; a little is shown, and servers dislike connections that end unread."""
@@ -65,6 +65,8 @@ async def _connect(family: int, where: Any, shown: str) -> trio.SocketStream:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         else:
             await trio.lowlevel.checkpoint()
+        if number in SHORTAGES:
+            raise OSError(number, os.strerror(number))
         if number == errno.EAGAIN:
             raise Failed(f"cannot connect to {shown}: its queue of connections is full")
         if number:

@@ -6,6 +6,7 @@ a check that was cut short is simply made again. How a check is made is none of 
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, describe
+from ocelot.errors import OcelotError, SpawnError, describe
 from ocelot.wire.protocol import ProbeStatus
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ OUTPUT_MAX = 1024
 
 LATE = 2.0
 """A check that ends so many times its timeout after its beginning is made again, once."""
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What a check may lack that is ocelot's own: descriptors, memory. That says nothing about the process."""
 
 Role = Literal["readiness", "liveness", "startup"]
 
@@ -50,7 +55,7 @@ class Result:
 class Probe:
     """One probe of a process, over all its lives; :meth:`begin` starts with each.
 
-    ``wait``: for a check that waits for something to happen, and is no failure before that. ``runs`` and ``misses`` count over all
+    ``name``: of the process. ``wait``: for a check that waits for something to happen, and is no failure before that. ``runs`` and ``misses`` count over all
     lives, ``seconds`` is the sum of their latencies.
     """
 
@@ -61,17 +66,21 @@ class Probe:
         "failures",
         "last",
         "misses",
+        "name",
         "role",
         "runs",
         "seconds",
         "successes",
+        "unable",
         "wait",
     )
 
-    def __init__(self, role: Role, config: structs.Probe, check: Check, *, wait: bool = False) -> None:
+    def __init__(self, role: Role, config: structs.Probe, check: Check, *, wait: bool = False, name: str = "") -> None:
         self.role = role
         self.config = config
         self.wait = wait
+        self.name = name
+        self.unable = False  # the last check could not be made, and that was said
         self.last: Result | None = None
         self.successes = 0
         self.failures = 0
@@ -110,17 +119,26 @@ class Probe:
         return min(self.config.timeout, self.config.period)
 
     async def step(self) -> bool:
-        """Wait until a check is due, make it, and count it; whether it was good."""
+        """Wait until a check is due, make it, and count it; whether it was good.
+
+        One that ocelot itself cannot make, for want of descriptors or memory, counts as nothing: it is made when the next is due.
+        """
         await trio.sleep_until(self._due)
         began = trio.current_time()
         ok, output = await self._run()
-        if not ok and trio.current_time() - began > LATE * self.timeout:
+        if ok is False and trio.current_time() - began > LATE * self.timeout:
             # We had no time ourselves (a machine that was paused or starved): that says nothing about the process. But once only
             began = trio.current_time()
             ok, output = await self._run()
         now = trio.current_time()
         # From beginning to beginning, as people expect of a period; what was missed while we were busy is not made up for
         self._due = max(began + self.config.period, now)
+        if ok is None:
+            if not self.unable:
+                log.warn(f"{self.name}: its {self.role} probe cannot be made, which says nothing about it: {output}")
+            self.unable = True
+            return True
+        self.unable = False
         self.last = Result(ok, time.clock_gettime(time.CLOCK_REALTIME), now - began, _bounded(output))
         self.runs += 1
         self.seconds += now - began
@@ -131,14 +149,17 @@ class Probe:
             self.misses += 1
         return ok
 
-    async def _run(self) -> tuple[bool, str]:
+    async def _run(self) -> tuple[bool | None, str]:
+        """Whether it was good, None if it could not be made, and what was seen."""
         try:
             with trio.move_on_after(self.timeout):
                 return True, await self._check()
         except Failed as failed:
             return False, str(failed)
         except (OcelotError, OSError) as error:
-            return False, describe(error)
+            return None if _is_ours(error) else False, describe(error)
+        except MemoryError as error:
+            return None, describe(error)
         if self.wait:
             return False, f"nothing has matched within {self.timeout:g}s"
         return False, f"timed out after {self.timeout:g}s"
@@ -185,6 +206,12 @@ class Probe:
             misses=self.misses,
             seconds=self.seconds,
         )
+
+
+def _is_ours(error: OcelotError | OSError) -> bool:
+    """Whether it is ocelot that lacks something."""
+    number = error.errno if isinstance(error, SpawnError | OSError) else None
+    return number in SHORTAGES or (isinstance(error, SpawnError) and error.step == "fork")
 
 
 def _bounded(text: str) -> str:

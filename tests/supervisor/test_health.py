@@ -1,12 +1,15 @@
 """What probes and notifications add up to: when a process is ready, when it is not any more, and when it has to go."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
 import trio
 import trio.testing
 
+from ocelot import log
 from ocelot.config import structs
+from ocelot.errors import SpawnError
 from ocelot.states import Cause
 from supervisor import health as health_module
 from supervisor.health import Health, attend
@@ -219,6 +222,54 @@ def test_what_breaks_in_a_check_is_a_miss_and_what_is_a_bug_is_not():
         mine.begin()
         with pytest.raises(KeyError):
             await mine.step()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        OSError(errno.EMFILE, "too many open files"),
+        OSError(errno.ENOMEM, "no memory"),
+        MemoryError(),
+        SpawnError("no process", step="fork", errno=errno.EAGAIN),
+        SpawnError("no pipe", step="pipe", errno=errno.ENFILE),
+    ],
+)
+def test_what_ocelot_lacks_itself_is_held_against_nobody(shortage):
+    """Else a full table of descriptors would have every healthy process killed by its liveness probe."""
+
+    async def test():
+        async def check():
+            if 10.0 <= trio.current_time() - began < 60.0:
+                raise shortage
+            return "fine"
+
+        log.recent.clear()
+        config = structs.Probe(handler=HANDLER, failure_threshold=2)
+        probe = Probe("liveness", config, check, name="web")
+        began = trio.current_time()
+        probe.begin()
+        with trio.move_on_after(HORIZON):
+            while True:
+                await probe.step()
+        assert (probe.misses, probe.failures, probe.runs) == (0, 0, 5)
+        told = [line for _, line in log.recent]
+        assert len(told) == 1
+        assert told[0].startswith("web: its liveness probe cannot be made")
+
+    run(test)
+
+
+def test_what_the_process_itself_lacks_is_a_miss():
+    async def test():
+        async def check():
+            raise SpawnError("its user has as many processes as it may have", step="exec", errno=errno.EAGAIN)
+
+        probe = Probe("liveness", structs.Probe(handler=HANDLER), check)
+        probe.begin()
+        assert not await probe.step()
+        assert probe.misses == 1
 
     run(test)
 
