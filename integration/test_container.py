@@ -31,6 +31,9 @@ pytestmark = [
 
 BUSYBOX = "FROM scratch\nCOPY busybox /bin/sh\nCOPY --from=localhost/ocelot /usr/lib/ocelot /usr/lib/ocelot\n"
 EMPTY = "FROM scratch\nCOPY --from=localhost/ocelot /usr/lib/ocelot /usr/lib/ocelot\n"
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+"""What root may set on every machine; what the engines choose by themselves may be above what this one allows."""
+
 ENTRY = 'ENTRYPOINT ["/usr/lib/ocelot/bin/ocelot"]\n'
 
 SUPERVISE = """\
@@ -77,20 +80,12 @@ class Engine:
 
     def image(self, name: str, text: str, context: Path) -> None:
         (context / "Dockerfile").write_text(text)
-        self.buildah("bud", "-t", f"localhost/{name}", context)
+        self.buildah("bud", *LIMITS, "-t", f"localhost/{name}", context)
 
     def run(self, image: str, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """Run a container to its end. Limits and cgroups are left alone, for machines with hybrid cgroups."""
+        """Run a container to its end. cgroups are left alone, for machines with hybrid ones."""
         podman = ["podman", *self.storage, "run", "--rm", "--network", "none", "--cgroups=disabled"]
-        podman += [
-            "--ulimit",
-            "nofile=1024:1024",
-            "--ulimit",
-            "nproc=4096:4096",
-            *options,
-            f"localhost/{image}",
-            *arguments,
-        ]
+        podman += [*LIMITS, *options, f"localhost/{image}", *arguments]
         alone = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"'
         return subprocess.run(
             ["unshare", "--mount", "sh", "-c", alone, "sh", *podman],
@@ -164,7 +159,7 @@ def engine() -> Iterator[Engine]:
         engine.buildah("copy", "-q", container, tree, "/")
         engine.buildah("commit", "-q", container, "localhost/base")
         base = "BASE=localhost/base"
-        engine.buildah("bud", "--build-arg", base, "-t", "localhost/ocelot", CHECKOUT)
+        engine.buildah("bud", *LIMITS, "--build-arg", base, "-t", "localhost/ocelot", CHECKOUT)
         yield engine
     finally:
         subprocess.run(["buildah", *engine.storage, "rm", "--all"], capture_output=True, check=False)
