@@ -15,7 +15,7 @@ import sys
 sys.path.insert(0, {checkout!r})
 for name in ("ssl", "_ssl", "hmac", "_hashlib"):
     assert name not in sys.modules, name
-from ocelot.deferred import defer
+from ocelot.deferred import defer, imported
 defer()
 """
 
@@ -92,4 +92,46 @@ def test_one_that_cannot_be_loaded_says_so_at_every_use() -> None:
                 raise SystemExit("it was loaded")
         del sys.modules["_ssl"]
         ssl.SSLContext
+    """)
+
+
+def test_what_only_lends_a_few_names_is_hidden_until_all_is_imported() -> None:
+    run("""
+        import msgspec
+        assert msgspec.json.decode(b'{"a": 1}', type=dict[str, int]) == {"a": 1}
+        assert sys.modules["typing_extensions"] is None
+        imported()
+        import typing_extensions
+        imported()
+        assert sys.modules["typing_extensions"] is typing_extensions
+    """)
+
+
+def test_a_package_is_loaded_by_the_import_of_a_module_in_it() -> None:
+    run("""
+        import idna as early
+        assert "idna.core" not in sys.modules
+        import idna.core
+        assert early.encode("b\u00fccher") == idna.core.encode("b\u00fccher") == b"xn--bcher-kva"
+    """)
+
+
+def test_trio_names_its_threads_without_a_search_for_the_library() -> None:
+    run("""
+        import trio
+        assert "shutil" not in sys.modules
+        async def name():
+            return await trio.to_thread.run_sync(lambda: open("/proc/thread-self/comm").read())
+        assert "lambda" in trio.run(name)
+    """)
+
+
+def test_the_search_for_libraries_is_the_real_one_for_any_other() -> None:
+    run("""
+        import ctypes.util
+        assert ctypes.util.find_library("pthread") == "libpthread.so.0"
+        assert "shutil" not in sys.modules
+        assert ctypes.util.find_library("no-such-library") is None
+        import ctypes
+        assert ctypes.util.find_library.__module__ == "ctypes.util"
     """)

@@ -103,6 +103,10 @@ class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be 
             defer()
 
     def __exit__(self, *_: object) -> None:
+        if "ocelot.deferred" in sys.modules:
+            from ocelot.deferred import imported
+
+            imported()
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         gc.enable()
