@@ -70,6 +70,7 @@ class Supervisor:
         self._reckoning = Reckoning(self._processes)
         self._nursery: trio.Nursery | None = None
         self._stopping = False
+        self._going: set[Process] = set()  # those that are stopped to be forgotten
         self._asking = 0  # requests that are not through: to be stopped in order, to be taken away
         self._kept = False  # it goes on from where another image was
         self._all_down = trio.Event()
@@ -307,6 +308,9 @@ class Supervisor:
             process.replace(own, partial(self._assembly.renew, process))
             if own.schedule != before:
                 self._reschedule(process)
+            if process in self._going:
+                self._going.remove(process)
+                process.start()
         for process in added:
             self._begin(process)
         self._dismiss_soon(going)
@@ -341,20 +345,22 @@ class Supervisor:
             self._asking -= 1
 
     async def _take_away(self, processes: Sequence[Process]) -> None:
+        self._going.update(processes)
         for process in processes:
             process.stop(Cause.OPERATOR)
         for process in processes:
-            await process.down()
-            if self._processes.get(process.name) is not process:
-                continue  # another request has taken it away meanwhile
-            if self._roster.wants(process.name):
-                process.start()  # it was taken back meanwhile
-                continue
+            await process.down(unless=partial(self._stays, process))
+            if process not in self._going:
+                continue  # it was taken back meanwhile, or another request has taken it away
+            self._going.remove(process)
             process.dismiss()
             self._assembly.discard(process, self._roster.configs.get(base_of(process.name)))
             self._roster.drop(process)
             self._reckoning.forget(process.name)
             self._tell()
+
+    def _stays(self, process: Process) -> bool:
+        return process not in self._going
 
     # -- inside
 

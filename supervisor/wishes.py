@@ -7,6 +7,7 @@ nothing can be stale.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -110,9 +111,9 @@ class Wishes:
         while self._stop_wanted or self._start_wanted or self.state in _UNSETTLED:
             await self._shown()
 
-    async def down(self) -> None:
-        """Wait until no process exists and none is about to."""
-        while self._stop_wanted or self._start_wanted or self.state not in _DOWN:
+    async def down(self, unless: Callable[[], bool] = lambda: False) -> None:
+        """Wait until no process exists and none is about to; ``unless``: or this is found true at a change of the state."""
+        while (self._stop_wanted or self._start_wanted or self.state not in _DOWN) and not unless():
             await self._shown()
 
     async def _shown(self) -> None:

@@ -256,6 +256,29 @@ def test_what_still_stops_is_taken_away_once_however_often_that_is_asked_for():
     scenario(story, web={"replicas": 2}, b={})
 
 
+def test_scaling_to_and_fro_while_all_of_them_stop():
+    """Whoever is taken back starts again, whoever was waited for; and nobody comes back after the end."""
+
+    async def story(it):
+        for child in it.spawner.children:
+            child.fatal = set()
+        for count in (1, 0, 2):
+            await it.supervisor.scale("web", count)
+            await trio.sleep(1)
+        assert it.supervisor.names == ("web[0]", "web[1]", "b")
+        for child in it.spawner.children[:2]:
+            child.die(_done())
+        await trio.sleep(1)
+        assert replicas(it) == {"web[0]": "0", "web[1]": "1"}
+        assert it.supervisor._asking == 0  # nobody waits for them any more
+        it.child("b").die(_done())
+        await it.supervisor.stop_all()
+        await trio.sleep(10)
+        assert all(child.status is not None for child in it.spawner.children)
+
+    scenario(story, web={"replicas": 2}, b={})
+
+
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
