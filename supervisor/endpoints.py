@@ -18,6 +18,7 @@ from ocelot import __version__, log
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb, State
 from ocelot.wire import drawing, protocol, routes, tables
+from ocelot.wire.place import BEGAN, LATEST
 from ocelot.wire.protocol import Role
 from supervisor.actions import act, resolve, scale, unknown
 from supervisor.connection import Answer, Request, Response, problem
@@ -307,12 +308,14 @@ async def _events(call: Call) -> Response:
     resolve(supervisor.names, wanted or ["*"])
     after, count = _number(call.query, "after", None), _number(call.query, "n", None)
     bounds = None if after is None else int(after), None if count is None else max(int(count), 0)
+    headers = {LATEST: str(supervisor.journal.latest)}
     body = follow(supervisor, wanted, *bounds) if _flag(call.query, "follow") else recent(supervisor, wanted, *bounds)
-    return Response(body, media=routes.NDJSON)
+    return Response(body, media=routes.NDJSON, headers=headers)
 
 
 async def _logs(call: Call) -> Response:
     from supervisor.loglines import follow, recent
+    from supervisor.ring import real_time
 
     supervisor = _supervisor(call)
     wanted = call.query.get("name") or ["*"]
@@ -320,10 +323,11 @@ async def _logs(call: Call) -> Response:
     count = _number(call.query, "n", None)
     since = _number(call.query, "since", None)
     limit = None if count is None else max(int(count), 0)
+    headers = {BEGAN: repr(real_time())}
     if _flag(call.query, "follow"):
-        return Response(follow(supervisor, names, limit, since, wanted), media=routes.NDJSON)
+        return Response(follow(supervisor, names, limit, since, wanted), media=routes.NDJSON, headers=headers)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in recent(supervisor, names, limit, since))
-    return Response(lines, media=routes.NDJSON)
+    return Response(lines, media=routes.NDJSON, headers=headers)
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float | None) -> float | None:

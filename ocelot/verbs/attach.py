@@ -7,15 +7,18 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 from ocelot.errors import ControlError, OcelotError
 from ocelot.verbs.arguments import Add
+from ocelot.verbs.events import happenings
+from ocelot.verbs.log_stream import stream
 from ocelot.verbs.outcome import FAILED, OK, complain, told
 from ocelot.wire.client import Client, call, quote
+from ocelot.wire.place import LATEST
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 ALIVE = ("starting", "running", "stopping")
@@ -46,10 +49,10 @@ def _attach(options: Namespace) -> int:
         why = f'cannot attach to "{options.name}": it is {process["state"]}'
         return complain(OcelotError(why, hint=hint), FAILED)
     heard, told_end = os.pipe()
-    logs = _Follower(options.socket, f"/v1/logs?follow=1&n={max(options.lines, 0)}&name={quote(options.name)}", _show)
-    events = _Follower(
-        options.socket, f"/v1/events?follow=1&n=0&name={quote(options.name)}", lambda event: _watch(event, told_end)
-    )
+    count = [("n", str(max(options.lines, 0))), ("follow", "true")]
+    logs = _Follower(stream(options.socket, [options.name], count, follow=True), _show)
+    changes = happenings(options.socket, [options.name], n=0, after=_latest(options), follow=True)
+    events = _Follower(changes, lambda event: _watch(event, told_end), lambda: os.write(told_end, b"x"))
     if call(options.socket, "GET", target)["pid"] != process["pid"]:
         os.write(told_end, b"x")  # it ended before we listened
     with _keyboard() as keys, _signals(options, target):
@@ -61,28 +64,44 @@ def _attach(options: Namespace) -> int:
     if not ended:
         _note("detached")
         return OK
+    if events.error is not None:
+        raise events.error
     logs.settle()
     last: dict[str, Any] | None = call(options.socket, "GET", target)["lastExit"]
     return int(last["status"]) if last is not None else OK
 
 
-class _Follower(Thread):
-    """Reads a stream of JSON lines until it ends. Raises ControlError at once if it cannot be had."""
+def _latest(options: Namespace) -> int:
+    """The number of the last event by now: what comes after it is followed."""
+    with Client(options.socket) as client:
+        reply = client.request("GET", f"/v1/events?n=0&name={quote(options.name)}")
+        if reply.status != 200:
+            raise told(reply.status, reply.read())
+        return int(reply.headers[LATEST])
 
-    def __init__(self, socket: str, target: str, heed: Any) -> None:
+
+class _Follower(Thread):
+    """Reads ``lines`` of JSON until they end, or cannot be had any more: then ``error`` says why."""
+
+    def __init__(
+        self, lines: Iterator[bytes], heed: Callable[[Any], None], over: Callable[[], object] | None = None
+    ) -> None:
         super().__init__(daemon=True)
-        self._client = Client(socket, None)
-        self._reply = self._client.request("GET", target)
-        if self._reply.status != 200:
-            raise told(self._reply.status, self._reply.read())
+        self.error: ControlError | None = None
+        self._lines = lines
         self._heed = heed
+        self._over = over
         self._count = 0
 
     def run(self) -> None:
-        with suppress(ControlError, OSError):
-            for line in self._reply.lines():
+        try:
+            for line in self._lines:
                 self._heed(json.loads(line))
                 self._count += 1
+        except ControlError as error:
+            self.error = error
+        if self._over is not None:
+            self._over()
 
     def settle(self) -> None:
         """Wait until nothing comes any more."""

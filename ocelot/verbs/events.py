@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ocelot.errors import ControlError, OcelotError, UsageError
+from ocelot.errors import OcelotError, UsageError
+from ocelot.verbs.again import await_answer
 from ocelot.verbs.arguments import Add, duration, names, query
 from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain, told
 from ocelot.verbs.terminal import colour, columns, print_json
-from ocelot.wire.client import Client, call
+from ocelot.wire.client import Client, Cut, call
+from ocelot.wire.place import LATEST
 
 CONDITIONS = ("ready", "running", "exited", "completed", "stopped")
 
@@ -29,52 +31,42 @@ def _events(options: Namespace) -> int:
     if options.lines is not None and options.lines < 0:
         raise UsageError("cannot show less than no events", hint="give --lines a number from 0 up")
     show = event_printer(colour=colour(), raw=options.json)
-    last: int | None = options.after
-    again = False
-    while True:
-        for line, number in _stream(options, last, again=again):
-            print(show(line), flush=options.follow)
-            last = number if number is not None else last
-        if not options.follow:
-            return OK
-        again = True  # another ocelot may have taken over (reexec), which knows what this one has written down
+    lines = happenings(options.socket, options.names, n=options.lines, after=options.after, follow=options.follow)
+    for line in lines:
+        print(show(line), flush=options.follow)
+    return OK
 
 
-def _stream(options: Namespace, after: int | None, *, again: bool = False) -> Iterator[tuple[bytes, int | None]]:
-    """Lines of events with their numbers, until the connection ends.
+def happenings(
+    socket: str, wanted: Sequence[str], *, n: int | None, after: int | None, follow: bool
+) -> Iterator[bytes]:
+    """Events as JSON. With ``follow`` there is no end to them until ocelot itself ends. Raises ControlError.
 
-    ``again``: it has ended before; go on after the number ``after``, as soon as somebody answers. Raises ControlError.
+    Another ocelot that takes over knows what this one has written down, so by their numbers none is lost or comes twice.
     """
     import json
 
-    count = None if again else options.lines
-    given = {"n": count, "after": after, "follow": "true" if options.follow else None}
-    parameters = [(name, str(value)) for name, value in given.items() if value is not None]
-    with _connect(options, patient=again) as client:
-        reply = client.request("GET", "/v1/events" + query(options.names, parameters))
-        if reply.status != 200:
-            raise told(reply.status, reply.read())
-        try:
-            for line in reply.lines():
-                yield line, json.loads(line).get("number")
-        except ControlError as error:
-            if not options.follow or error.kind != "unreachable":
-                raise
-
-
-def _connect(options: Namespace, *, patient: bool) -> Client:
-    """``patient``: try for some seconds."""
-    import time
-
-    delay = 0.05
+    latest: str | None = None
     while True:
+        given = {"n": n, "after": after, "follow": "true" if follow else None}
+        parameters = [(name, str(value)) for name, value in given.items() if value is not None]
         try:
-            return Client(options.socket, None if options.follow else 30.0)
-        except ControlError as error:
-            if not patient or error.kind != "unreachable" or delay > 2.0:
+            with Client(socket, None if follow else 30.0) as client:
+                reply = client.request("GET", "/v1/events" + query(wanted, parameters))
+                if reply.status != 200:
+                    raise told(reply.status, reply.read())
+                latest = reply.headers.get(LATEST)
+                for line in reply.lines():
+                    yield line
+                    after = json.loads(line).get("number", after)
+            return
+        except Cut as cut:
+            if not follow:
                 raise
-        time.sleep(delay)
-        delay *= 2
+            await_answer(socket, cut)
+        if after is None and latest is not None:
+            after = int(latest)
+        n = None
 
 
 def _add_wait(command: ArgumentParser) -> None:
@@ -99,8 +91,7 @@ def _add_wait(command: ArgumentParser) -> None:
 def _wait(options: Namespace) -> int:
     from ocelot.wire.tables import process_table
 
-    body = {"names": options.names, "condition": options.condition, "timeout": options.timeout}
-    reply = call(options.socket, "POST", "/v1/processes/wait", body, timeout=options.timeout + 30.0)
+    reply = _until_there(options)
     if options.json:
         print_json(reply)
     else:
@@ -120,6 +111,20 @@ def _wait(options: Namespace) -> int:
             TIMED_OUT,
         )
     return OK
+
+
+def _until_there(options: Namespace) -> Any:
+    """The answer, whichever ocelot gives it."""
+    import time
+
+    end = time.monotonic() + options.timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
+        body = {"names": options.names, "condition": options.condition, "timeout": left}
+        try:
+            return call(options.socket, "POST", "/v1/processes/wait", body, timeout=left + 30.0)
+        except Cut as cut:
+            await_answer(options.socket, cut)
 
 
 def _why(process: dict[str, Any]) -> str:

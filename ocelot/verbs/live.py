@@ -22,7 +22,7 @@ from rich.text import Text
 from ocelot.verbs.arguments import query
 from ocelot.verbs.terminal import colour
 from ocelot.verbs.top import HEADS, KEYS, Readings, Row, View, cells, keys, ordered, press
-from ocelot.wire.client import Client
+from ocelot.wire.client import Client, Cut
 from ocelot.wire.tables import log_printer, machine_line
 
 if TYPE_CHECKING:
@@ -116,9 +116,12 @@ def _table(shown: Sequence[Row], view: View) -> Table:
 def _log_pane(socket: str, name: str, height: int) -> Panel:
 
     show = log_printer(plain=False, only=name, colour=False, raw=False)
-    with Client(socket) as client:
-        reply = client.request("GET", "/v1/logs" + query([name], [("n", str(height - 2))]))
-        lines = [show(line) for line in reply.lines()] if reply.status == 200 else ["it is gone"]
+    try:
+        with Client(socket) as client:
+            reply = client.request("GET", "/v1/logs" + query([name], [("n", str(height - 2))]))
+            lines = [show(line) for line in reply.lines()] if reply.status == 200 else ["it is gone"]
+    except Cut:
+        lines = ["..."]  # ocelot is being replaced; the next time there is an answer
     return Panel(
         Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), title=name, title_align="left", height=height
     )

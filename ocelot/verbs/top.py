@@ -250,14 +250,26 @@ class Readings:
     def read(self) -> None:
         from ocelot.verbs.arguments import query
 
-        self.before = self.after
-        self.status = call(self.socket, "GET", "/v1/status" + query(self.names))
-        self.after = call(self.socket, "GET", "/v1/figures" + query(self.names))
+        status = lasting(self.socket, "/v1/status" + query(self.names))
+        after = lasting(self.socket, "/v1/figures" + query(self.names))
+        self.before, self.after, self.status = self.after, after, status
 
     def rows(self) -> list[Row]:
         assert self.status is not None
         assert self.after is not None
         return rows(self.status, self.before, self.after)
+
+
+def lasting(socket: str, target: str) -> Any:
+    """The answer, also of an ocelot that takes over meanwhile. Nothing is said of that: it would spoil the screen."""
+    from ocelot.verbs.again import await_answer
+    from ocelot.wire.client import Cut
+
+    try:
+        return call(socket, "GET", target)
+    except Cut as cut:
+        await_answer(socket, cut, quiet=True)
+        return call(socket, "GET", target)
 
 
 def _once(options: Namespace, view: View) -> int:

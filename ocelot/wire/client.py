@@ -26,6 +26,10 @@ TIMEOUT = 30.0
 _CHUNK = 65536
 
 
+class Cut(ControlError):
+    """A connection that was there has ended before the answer did. Whoever asks again may get one."""
+
+
 class Reply:
     """The head of an answer, and its body to come."""
 
@@ -171,8 +175,8 @@ class Client:
             kind="timeout",
         )
 
-    def _cut(self) -> ControlError:
-        return ControlError(
+    def _cut(self) -> Cut:
+        return Cut(
             f'cannot read the answer from "{self._path}": the connection ended',
             hint="only the host of that machine gets an answer over vsock"
             if self._path.startswith("vsock:")
