@@ -15,6 +15,7 @@ from ocelot.config.structs import Condition, Dependency, RestartPolicy, RestartT
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, ExitStatus, State
 from supervisor.manager import Supervisor
+from supervisor.replicas import VARIABLE, base_of, instances
 from supervisor.surroundings import Verdict
 from tests.supervisor.fakes import FakeOutput, FakeSpawner
 from tests.supervisor.test_process_health import FakeHealth
@@ -95,38 +96,48 @@ EVENTS = st.lists(
 
 
 class World:
-    """The children that a set has started, and what it must not do with them."""
+    """The children that a set has started, and what it must not do with them. ``entries`` as they hold now."""
 
-    def __init__(self, entries):
-        self.entries = entries
+    health = FakeHealth
+
+    def __init__(self, entries, spawner=None, make_output=FakeOutput):
+        self.entries = dict(entries)
         self.ran = {}  # by name, the children in order
-        self.spawner = FakeSpawner()
-        self.supervisor = Supervisor(
+        self.spawner = spawner or FakeSpawner()
+        self.healths = {}
+        self.supervisor = self.supervise(entries, make_output)
+        for name in self.supervisor.names:
+            self.give_health(self.supervisor._processes[name])
+        self.never = set()  # names that could not be started at some time
+        self.touched = set()  # names that an operator has asked for something
+        self._spawn = self.spawner.spawn
+        self.spawner.spawn = self.spawn
+
+    def supervise(self, entries, make_output):
+        return Supervisor(
             entries,
             reaper=self.spawner,
             inherited=Inherited({}, {}),
             environment={},
             stdout=None,
             stderr=None,
-            make_output=FakeOutput,
+            make_output=make_output,
         )
-        self.healths = {}
-        for number, (name, entry) in enumerate(entries.items()):
-            if entry.readiness_probe is not None:
-                # Some are ready at once, some after a while, some never
-                verdict = Verdict(Cause.STARTUP, "not ready in time") if number % 3 == 2 else None
-                health = self.healths[name] = FakeHealth(verdict, delay=float(number % 3))
-                self.supervisor._processes[name].health = health
-        self.never = set()  # names that could not be started at some time
-        self.touched = set()  # names that an operator has asked for something
-        self._spawn = self.spawner.spawn
-        self.spawner.spawn = self.spawn
+
+    def give_health(self, process):
+        """Some are ready at once, some after a while, some never."""
+        number = list(self.entries).index(base_of(process.name))
+        if process.config.readiness_probe is not None:
+            verdict = Verdict(Cause.STARTUP, "not ready in time") if number % 3 == 2 else None
+            process.health = self.healths[process.name] = self.health(verdict, delay=float(number % 3))
 
     def spawn(self, spec, *, on_exit):
-        name = spec.argv[0]
+        base = spec.argv[0]
+        replica = spec.environment.get(VARIABLE)
+        name = base if replica is None else f"{base}[{replica}]"
         ran = self.ran.setdefault(name, [])
         assert all(child.status is not None for child in ran), f"{name} runs twice"
-        for need, dependency in self.entries[name].depends_on.items():
+        for need, dependency in self.entries[base].depends_on.items():
             if dependency.required:
                 assert self.holds(dependency.condition, need), f"{name} starts before {need} is {dependency.condition}"
         try:
@@ -138,20 +149,25 @@ class World:
         return child
 
     def holds(self, condition, need):
-        ran = self.ran.get(need, [])
-        if not ran:
-            return False
-        last = ran[-1]
+        names = list(instances(need, self.entries[need]))
+        return bool(names) and all(self.holds_of(condition, name) for name in names)
+
+    def holds_of(self, condition, name):
+        ran = self.ran.get(name, [])
         if condition is Condition.STARTED:
-            return True
+            return bool(ran)
         if condition is Condition.HEALTHY:
-            return last.status is None and self.healths[need].ready
-        if condition is Condition.COMPLETED:
-            return last.status is not None
-        return last.status is not None and last.status.code == 0
+            return bool(ran) and ran[-1].status is None and self.healths[name].ready
+        if self.entries[base_of(name)].schedule is not None:
+            ran = [child for child in ran if child.status is not None]  # the last run that has ended counts
+        if not ran or ran[-1].status is None:
+            return False
+        return condition is Condition.COMPLETED or ran[-1].status.code == 0
 
     async def do(self, what, which):
-        names = list(self.entries)
+        names = self.supervisor.names
+        if not names:
+            return
         name = names[which % len(names)]
         alive = [child for child in self.spawner.children if child.status is None]
         if what in ("exit", "fail") and alive:
@@ -171,17 +187,45 @@ class World:
 
     def check_rest(self):
         """Nothing moves any more: who still waits has a reason that is true."""
-        for name in self.entries:
+        assert set(self.supervisor.names) == {
+            each for base in self.entries for each in instances(base, self.entries[base])
+        }
+        for name in self.supervisor.names:
             process = self.supervisor._processes[name]
             if process.state is not State.WAITING:
                 assert process.state in READY_OR_OVER, f"{name} is {process.state}"
                 continue
-            unmet = [need for need, each in self.entries[name].depends_on.items() if f'"{need}"' in process.reason]
-            assert unmet, process.reason
+            unmet = [
+                each
+                for need in self.entries[base_of(name)].depends_on
+                for each in (need, *instances(need, self.entries[need]))
+                if f'"{each}"' in process.reason
+            ]
+            assert unmet or self.comes_to_nothing(process), process.reason
             for need in unmet:
-                other = self.supervisor._processes[need]
-                # A run that nobody ends is waited for; one that has ended is not, unless an operator keeps it down
-                assert other.state in (State.RUNNING, State.WAITING) or need in self.touched, (name, process.reason)
+                other = self.supervisor._processes.get(need)
+                # A run that nobody ends is waited for, and one that is to come; what is over is not, unless an operator has done it
+                coming = other is None or other.state in (State.RUNNING, State.WAITING) or other.config.schedule
+                assert coming or need in self.touched, (name, process.reason)
+        self.check_followers()
+
+    def comes_to_nothing(self, process):
+        """A scheduled one that waits for its next time, since at the last one it could not run."""
+        needs = self.entries[base_of(process.name)].depends_on.items()
+        held = any(not self.holds(each.condition, need) for need, each in needs if each.required)
+        return process.config.schedule is not None and held
+
+    def check_followers(self):
+        """Whoever follows the restarts of another is younger than its last one."""
+        order = self.spawner.children.index
+        for name, ran in self.ran.items():
+            for need, dependency in (
+                self.entries[base_of(name)].depends_on.items() if base_of(name) in self.entries else ()
+            ):
+                if dependency.restart and ran and ran[-1].status is None:
+                    for other in instances(need, self.entries[need]):
+                        again = self.ran.get(other, [])[1:]
+                        assert not again or order(again[-1]) < order(ran[-1]), f"{name} has not followed {other}"
 
 
 def simulate(entries, events):
@@ -229,14 +273,11 @@ async def check_stop(world):
         def signal_group(number):
             if child.status is None and child not in order:
                 order.append(child)
-                below = [
-                    need
-                    for name, entry in world.entries.items()
-                    if child.spec.argv[0] in entry.depends_on
-                    for need in [name]
-                ]
-                for name in below:
-                    assert all(each.status is not None for each in world.ran.get(name, [])), f"{name} still runs"
+                above = {base for base, entry in world.entries.items() if child.spec.argv[0] in entry.depends_on}
+                for name, ran in world.ran.items():
+                    assert base_of(name) not in above or all(each.status is not None for each in ran), (
+                        f"{name} still runs"
+                    )
             told(number)
 
         child.signal_group = signal_group
