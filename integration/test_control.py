@@ -150,11 +150,14 @@ def test_logs_old_and_new(machine: Desk) -> None:
     command = [sys.executable, "-m", "ocelot.ctl", "logs", "web", "-f", "-n", "1", "--plain"]
     with subprocess.Popen(command, env=machine.environment, stdout=subprocess.PIPE, text=True) as follower:
         assert follower.stdout is not None
-        assert follower.stdout.readline() in ("hello\n", "oops\n")  # it has the old, and so is there for the new
-        machine.ctl("restart", "web")
-        assert {follower.stdout.readline(), follower.stdout.readline()} == {"hello\n", "oops\n"}
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(PATIENCE) == 130
+        try:
+            assert follower.stdout.readline() in ("hello\n", "oops\n")  # it has the old, and so is there for the new
+            machine.ctl("restart", "web")
+            assert {follower.stdout.readline(), follower.stdout.readline()} == {"hello\n", "oops\n"}
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(PATIENCE) == 130
+        finally:
+            follower.kill()
 
 
 def _await_text(machine: Desk, *words: str) -> None:
