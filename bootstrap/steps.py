@@ -6,41 +6,21 @@ knows nothing of the policy for its failure beyond carrying it: the runner decid
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ocelot.config.structs import OnFailure
 from ocelot.linux.identity import Identity
-from ocelot.states import ExitStatus
+
+if TYPE_CHECKING:
+    from ocelot.runner import Runner
 
 SYSROOT = "/sysroot"
 """Where the new root is assembled, on the initramfs's own file system: below /run it could not take /run in."""
 
 RUNTIME = "/run/ocelot/runtime"
 """The interpreter and everything it imports; the same path before and after the switch."""
-
-
-class Runner(Protocol):
-    """How the boot runs a program. ``pid1`` hands in the supervisor's spawn, so that one reaper owns every status."""
-
-    async def run(
-        self,
-        argv: Sequence[str],
-        *,
-        name: str,
-        environment: Mapping[str, str],
-        working_directory: str | None = None,
-        timeout: float | None = None,
-        terminal: str | None = None,
-    ) -> ExitStatus:
-        """Run ``argv`` in a session of its own until it ends, and return how it ended.
-
-        ``argv[0]`` without a slash is looked up on PATH of ``environment``, which is the whole environment of the child.
-        Its output is relayed to the console and the log under ``name``. ``terminal`` is the path of a tty that becomes its controlling
-        terminal and its standard streams. After ``timeout`` seconds, or when cancelled, its whole process group gets
-        SIGTERM, two seconds later SIGKILL. Raises SpawnError, or trio.TooSlowError after such a timeout.
-        """
 
 
 class Step(Protocol):

@@ -23,12 +23,13 @@ import trio
 import trio.testing
 
 from bootstrap import devices, kernel_filesystems, mounts, superblock
-from bootstrap.steps import Machine, Runner
+from bootstrap.steps import Machine
 from ocelot.config.structs import Atime, BindMount, DeviceMount, Mount, OverlayMount, VirtualMount
 from ocelot.errors import OcelotError
 from ocelot.linux import mountinfo, syscalls
 from ocelot.linux.identity import Identity
 from ocelot.linux.mountinfo import MountInfo
+from ocelot.runner import Runner
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")]
 

@@ -31,7 +31,7 @@ GRACE = 2.0
 
 
 class Programs:
-    """What bootstrap calls a Runner. ``stdout`` and ``stderr`` take the output of what is run."""
+    """A ``Runner`` of ``ocelot.runner``. ``stdout`` and ``stderr`` take the output of what is run."""
 
     def __init__(
         self,
@@ -57,12 +57,7 @@ class Programs:
         timeout: float | None = None,
         terminal: str | None = None,
     ) -> ExitStatus:
-        """Run ``argv`` in a session of its own until it ends.
-
-        ``environment`` is the whole environment of the child. ``terminal``: the path of a tty that becomes its
-        controlling terminal and its three streams; else its output is relayed. ``timeout`` in seconds. Raises SpawnError, and
-        trio.TooSlowError after a time-out, when nothing of its process group is left.
-        """
+        """See ``Runner.run``."""
         spec = SpawnSpec(
             argv=tuple(argv),
             environment=environment,
