@@ -12,7 +12,7 @@ from bootstrap import cmdline, handoff, kernel_filesystems, modules, phases
 from bootstrap.timeline import Timeline
 from ocelot import __version__, configuration, log
 from ocelot.config import structs
-from ocelot.ending import Ending
+from ocelot.ending import Ending, chosen_verb
 from ocelot.errors import BootError, OcelotError
 from ocelot.linux import syscalls
 from ocelot.linux.identity import Identity
@@ -88,7 +88,7 @@ async def _hand_off(life: Life, wanted: structs.Handoff | None, timeline: Timeli
             life.finish_boot()
             with _errors_of_the_hand_off():
                 status = await handoff.shell(wanted, life.machine, life.tty())
-            return Ending(status.shell_status, f"the shell {status}", verb=life.chosen_verb())
+            return Ending(status.shell_status, f"the shell {status}", verb=chosen_verb(life))
         case structs.Exec():
             with _errors_of_the_hand_off():
                 handoff.plan_exec(wanted, life.machine, life.inherited)

@@ -1,11 +1,20 @@
-"""How a life as PID 1 ended, and what comes next."""
+"""How a life as PID 1 ends: what goes down after the processes, what the host is told, and what comes next."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from bootstrap import host, shutdown
+from ocelot import log
 from ocelot.config import structs
+from ocelot.linux.identity import Identity
 from ocelot.states import PowerVerb
+from ocelot.wire.protocol import ExitReport
+
+if TYPE_CHECKING:
+    from ocelot.pid1 import Life
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,49 @@ class Ending:
     phase: str = "running"
     hint: str = ""
     program: structs.Exec | None = None
+
+
+async def go_down(life: Life, ending: Ending) -> None:
+    """After the processes: everything else, the file systems, and the last words to the host and on the console."""
+    life.phase = "shutdown"
+    log.info(f"going down: {ending.reason}")
+    if life.who is Identity.MACHINE:
+        await report(life, ending)
+        await shutdown.go_down(life.config.shutdown.timeout)
+        if ending.verb is PowerVerb.REBOOT and life.verb is not PowerVerb.REBOOT and not shutdown.can_power_off():
+            log.info(
+                "this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says"
+            )
+        log.info(host.console_line(_report_of(life, ending)))
+    elif life.who is Identity.CONTAINER:
+        await shutdown.end_others(life.config.shutdown.timeout)
+    life.stdout.flush(1.0)
+    life.stderr.flush(1.0)
+
+
+async def report(life: Life, ending: Ending) -> None:
+    """Tell the host over the exit port, if the machine has one. Does not raise."""
+    await host.send(_report_of(life, ending), life.config.host.exit_port)
+
+
+def _report_of(life: Life, ending: Ending) -> ExitReport:
+    return ExitReport(
+        status=ending.status,
+        reason=ending.reason,
+        verb=ending.verb.value,
+        process=ending.process,
+        phase=ending.phase,
+        hint=ending.hint,
+        uptime=round(time.monotonic() - life.born, 3),
+    )
+
+
+def chosen_verb(life: Life) -> PowerVerb:
+    """What the machine is to do: what somebody asked for, else ``shutdown.action``."""
+    action = life.config.shutdown.action
+    if action == "auto" and life.verb in (None, PowerVerb.POWEROFF):
+        return shutdown.automatic_verb()
+    return life.verb or PowerVerb(action)
 
 
 def only_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

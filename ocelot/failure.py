@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bootstrap import rescue
 from ocelot import log
 from ocelot.config import structs
-from ocelot.ending import Ending
+from ocelot.ending import Ending, chosen_verb, report
 from ocelot.errors import BootError, OcelotError, describe
 from ocelot.linux.identity import Identity
 from ocelot.states import Cause
@@ -29,7 +29,7 @@ async def fail(life: Life, error: Exception) -> Ending:
         log.error(f"hint: {hint}")
     if not isinstance(error, OcelotError | OSError):
         log_traceback(error)
-    ending = Ending(1, told, verb=life.chosen_verb(), phase=where or life.kind, hint=hint)
+    ending = Ending(1, told, verb=chosen_verb(life), phase=where or life.kind, hint=hint)
     if life.who is not Identity.MACHINE:
         return ending
     policy = life.config.on_fatal
@@ -37,9 +37,9 @@ async def fail(life: Life, error: Exception) -> Ending:
         policy = structs.OnFatal(action=life.cmdline.on_fatal, shell=policy.shell, timeout=policy.timeout)
     if life.supervisor is not None:
         await life.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
-    await life.report(ending)
+    await report(life, ending)
     verb = await rescue.run(policy, life.machine, life.tty(), life.requested)
-    return replace(ending, verb=verb or life.chosen_verb())
+    return replace(ending, verb=verb or chosen_verb(life))
 
 
 def log_traceback(error: BaseException) -> None:

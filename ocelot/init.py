@@ -32,10 +32,10 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
     try:
         with _undisturbed():
-            from ocelot import pid1
+            from ocelot import beginning
 
-            pid1.import_boot()
-        ending = pid1.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
+            beginning.import_boot()
+        ending = beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
     except BaseException as error:
         if os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit):
             raise
@@ -47,9 +47,9 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
     with _undisturbed():
-        from ocelot import pid1
+        from ocelot import beginning
 
-    return _end(pid1.supervise(file, socket=socket))
+    return _end(beginning.supervise(file, socket=socket))
 
 
 def resume(fd: int, *, back: bool = False) -> int:

@@ -6,6 +6,9 @@ supervisor's spawn, so that one reaper owns every exit status.
 
 What fails is caught once, in :meth:`Life.run`, told to the console, the kernel log and the host, and then the
 ``onFatal`` policy runs. Side tasks (control, metrics, the power button) may fail without taking the rest with them.
+
+Its chapters stand beside it: ``beginning``, ``booting``, ``failure`` and ``ending``; and, imported when somebody asks for
+them, ``reload`` and ``reexec``.
 """
 
 from __future__ import annotations
@@ -20,21 +23,21 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from bootstrap import cmdline, console, host, shutdown
+from bootstrap import cmdline, console
 from bootstrap.steps import RUNTIME, Machine
 from bootstrap.timeline import Timeline
-from ocelot import __version__, bundle, configuration, ground, log
+from ocelot import __version__, bundle, configuration, log
 from ocelot.config import structs
 from ocelot.config.loading import Kind
-from ocelot.ending import Ending, only_one
+from ocelot.ending import Ending, chosen_verb, go_down, only_one
 from ocelot.errors import BootError, ControlError, OcelotError, describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
-from ocelot.linux.identity import Identity, identity
-from ocelot.linux.inherited import Inherited, keep_descriptors, raise_own_limits
+from ocelot.linux.identity import Identity
+from ocelot.linux.inherited import Inherited
 from ocelot.linux.kmsg import Kmsg
 from ocelot.states import Cause, PowerVerb, signal_name
-from ocelot.wire.protocol import BootTimeline, ExitReport, Status
+from ocelot.wire.protocol import BootTimeline, Status
 from supervisor import signals
 from supervisor.manager import Supervisor
 from supervisor.programs import Programs
@@ -43,59 +46,6 @@ from supervisor.reaper import Reaper
 if TYPE_CHECKING:
     from ocelot.wire.protocol import ReloadReply
     from supervisor.door import Door
-
-
-def import_boot() -> None:
-    """Import what a boot needs and ``supervise`` does not (a sixth of its imports). Before the boot: the files may go away."""
-    from bootstrap import rescue  # noqa: F401
-    from ocelot import booting, failure  # noqa: F401
-
-
-def boot(
-    file: str | None,
-    *,
-    in_place: bool = False,
-    called_by_kernel: bool = False,
-    trial: bool = False,
-    born: float | None = None,
-) -> Ending:
-    """Boot as PID 1, supervise, go down; returns when nothing is left to do but the power verb or to exit.
-
-    ``born``: when our first instructions ran, in seconds of the monotonic clock.
-    ``trial``: in the namespaces of ``ocelot bootstrap try``; what they do not contain is shown, not done.
-    ``in_place``: in a PID namespace without the signs of a container, this root file system is meant nevertheless.
-    """
-    inherited = Inherited.capture()
-    own_proc = ground.find_proc()
-    who = identity()
-    if who is not Identity.MACHINE:
-        if own_proc:
-            syscalls.umount2("/proc")
-        ground.refuse_foreign(who, in_place)
-    if called_by_kernel and who is Identity.MACHINE:
-        os.chdir("/")
-    life = Life("bootstrap", file, inherited=inherited, who=who, trial=trial, born=born)
-    return _run(life)
-
-
-def supervise(file: str, *, socket: str | None = None) -> Ending:
-    """Supervise the processes of ``file``, as PID 1 of a container or as an ordinary process."""
-    life = Life("supervise", file, inherited=Inherited.capture(), who=identity(), socket=socket)
-    return _run(life)
-
-
-def _run(life: Life) -> Ending:
-    raise_own_limits()
-    keep_descriptors()
-    ending = trio.run(life.run)
-    if ending.program is not None:
-        from bootstrap import handoff
-
-        try:
-            handoff.execute(ending.program, life.machine, life.inherited)
-        except OcelotError as error:
-            return trio.run(life.run_after, error)
-    return ending
 
 
 class Life:
@@ -130,7 +80,7 @@ class Life:
         self.carried: dict[str, tuple[str, ...]] = {}  # by file system: modules of the initramfs that it needs
         self.machine = self._new_machine()
         self.requested = trio.Event()
-        self._verb: PowerVerb | None = None
+        self.verb: PowerVerb | None = None  # what was asked for
         self._why = ""
         self.arrived: set[int] = set()  # signals that have come and were not heeded yet
         self.doors: dict[str, Door] = {}
@@ -191,7 +141,7 @@ class Life:
             except Exception as error:  # noqa: BLE001 (PID 1 must not die of anything)
                 ending = await self._fail(error)
             if ending.program is None:
-                ending = await self._go_down(ending)
+                await go_down(self, ending)
             nursery.cancel_scope.cancel()
         return ending
 
@@ -215,7 +165,7 @@ class Life:
             raise only_one(group) from None
         if self.requested.is_set():
             status = result[0].status if result else 0
-            return Ending(status, self._why, verb=self.chosen_verb())
+            return Ending(status, self._why, verb=chosen_verb(self))
         return result[0]
 
     async def _boot(self) -> Ending:
@@ -280,49 +230,7 @@ class Life:
             nursery.start_soon(finish)
             end = await self.supervisor.run()
             nursery.cancel_scope.cancel()
-        return Ending(end.status, end.reason, process=end.process, verb=self.chosen_verb())
-
-    # -- the end -----------------------------------------------------------------------------------
-
-    async def _go_down(self, ending: Ending) -> Ending:
-        """After the processes: everything else, the file systems, and the last words to the host."""
-        self.phase = "shutdown"
-        log.info(f"going down: {ending.reason}")
-        if self.who is Identity.MACHINE:
-            await self.report(ending)
-            await shutdown.go_down(self.config.shutdown.timeout)
-        elif self.who is Identity.CONTAINER:
-            await shutdown.end_others(self.config.shutdown.timeout)
-        if self.who is Identity.MACHINE:
-            if ending.verb is PowerVerb.REBOOT and self._verb is not PowerVerb.REBOOT and not shutdown.can_power_off():
-                log.info(
-                    "this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says"
-                )
-            log.info(host.console_line(self.exit_report(ending)))
-        self.stdout.flush(1.0)
-        self.stderr.flush(1.0)
-        return ending
-
-    async def report(self, ending: Ending) -> None:
-        report = self.exit_report(ending)
-        await host.send(report, self.config.host.exit_port)
-
-    def exit_report(self, ending: Ending) -> ExitReport:
-        return ExitReport(
-            status=ending.status,
-            reason=ending.reason,
-            verb=ending.verb.value,
-            process=ending.process,
-            phase=ending.phase,
-            hint=ending.hint,
-            uptime=round(time.monotonic() - self.born, 3),
-        )
-
-    def chosen_verb(self) -> PowerVerb:
-        action = self.config.shutdown.action
-        if action == "auto" and self._verb in (None, PowerVerb.POWEROFF):
-            return shutdown.automatic_verb()
-        return self._verb or PowerVerb(action)
+        return Ending(end.status, end.reason, process=end.process, verb=chosen_verb(self))
 
     # -- what the world asks -----------------------------------------------------------------------
 
@@ -348,7 +256,7 @@ class Life:
     def _request(self, verb: PowerVerb | None, why: str) -> None:
         if self.requested.is_set():
             return
-        self._verb = verb
+        self.verb = verb
         self._why = why
         self.requested.set()
 
@@ -410,7 +318,7 @@ class Life:
 
     def finish_boot(self) -> None:
         self.phase = "running"
-        bundle.leave(remove=self.who is Identity.MACHINE and ground.lies_in_memory(RUNTIME))
+        bundle.leave(remove=self.who is Identity.MACHINE and syscalls.lies_in_memory(RUNTIME))
         if self.boot_timeline is not None:
             for span in self.boot_timeline.wire.spans:
                 if span.end is None:
@@ -467,30 +375,14 @@ class Life:
 
     async def _open_control(self) -> None:
         """Open the control socket. A machine goes on without it; elsewhere another ocelot behind it is an error."""
-        from supervisor.control import serve
+        from supervisor.control import open_control
         from supervisor.door import Door
 
-        door = self.doors.setdefault("control", Door())
         config = self.config.control
         if self.socket is not None:
             config = structs.Control(socket=self.socket, mode=config.mode, group=config.group, roles=config.roles)
-        opened = False
-
-        async def answer(*, task_status: trio.TaskStatus[None]) -> None:
-            try:
-                await serve(self, config, door=door, task_status=task_status)
-            except Exception as error:
-                if not opened:
-                    raise
-                log.error(f"the control socket: {describe(error)}; going on without it")
-
-        try:
-            await self._nursery.start(answer)
-            opened = True
-        except (OcelotError, OSError) as error:
-            if self.who is not Identity.MACHINE:
-                raise
-            log.error(f"the control socket: {describe(error)}; going on without it")
+        door = self.doors.setdefault("control", Door())
+        await open_control(self, config, self._nursery, door=door, required=self.who is not Identity.MACHINE)
 
     async def _serve_metrics(self) -> None:
         if self.config.metrics.listen is None:

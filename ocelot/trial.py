@@ -14,7 +14,7 @@ _INNER = "import sys; from ocelot.trial import rehearse; sys.exit(rehearse())"
 def run(file: str, root: str) -> int:
     """Rehearse ``file`` with the folder ``root`` as the root file system; returns the exit status of the rehearsal."""
     from bootstrap import trial_stage
-    from ocelot import pid1  # noqa: F401 - what it loads, the inner half will need: see trial_stage.interpreter
+    from ocelot import beginning  # noqa: F401 - what it loads, the inner half will need: see trial_stage.interpreter
     from ocelot.config import report, structs
     from ocelot.config.loading import load_file
     from ocelot.errors import OcelotError

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import ControlError, describe
+from ocelot.errors import ControlError, OcelotError, describe
 from ocelot.states import PowerVerb
 from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Role, Status
 from supervisor.door import NOBODY, Door, receive
@@ -28,8 +29,8 @@ from supervisor.door import NOBODY, Door, receive
 if TYPE_CHECKING:
     from supervisor.connection import Answer
     from supervisor.journal import Journal
+    from supervisor.lifecycle import Change
     from supervisor.output import OutputLine
-    from supervisor.process import Change
     from supervisor.ring import Line
     from supervisor.stream import Counters
     from supervisor.surroundings import Surroundings
@@ -127,6 +128,32 @@ class Controlled(Protocol):
 
     measures: object | None
     """What ``supervisor.metrics`` remembers between two scrapes; None until the first."""
+
+
+async def open_control(
+    machine: Controlled, config: structs.Control, nursery: trio.Nursery, *, door: Door, required: bool
+) -> None:
+    """Open the control socket and answer on it in a task of ``nursery``, whatever becomes of that task.
+
+    ``required``: raise ControlError or OSError if it cannot be opened; else that is told, and all goes on without it.
+    """
+    opened = False
+
+    async def answer(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await serve(machine, config, door=door, task_status=task_status)
+        except Exception as error:
+            if not opened:
+                raise
+            log.error(f"the control socket: {describe(error)}; going on without it")
+
+    try:
+        await nursery.start(answer)
+        opened = True
+    except (OcelotError, OSError) as error:
+        if required:
+            raise
+        log.error(f"the control socket: {describe(error)}; going on without it")
 
 
 async def serve(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 START = (
-    "ocelot.pid1",
+    "ocelot.beginning",
     "ocelot.booting",
     "ocelot.failure",
     "bootstrap.power_button",

@@ -242,3 +242,11 @@ def fs_type(path: str) -> int:
     buffer = (ctypes.c_long * 32)()
     _check(_libc.statfs(_bytes(path), ctypes.byref(buffer)), path)
     return int(buffer[0]) & 0xFFFFFFFF
+
+
+def lies_in_memory(path: str) -> bool:
+    """Whether ``path`` is on an initramfs or another file system that takes up memory; not where nobody can tell."""
+    try:
+        return fs_type(path) in (RAMFS_MAGIC, TMPFS_MAGIC)
+    except OSError:
+        return False
