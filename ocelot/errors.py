@@ -6,6 +6,7 @@ Messages start with "cannot ...", lower case, and quote names with double quotes
 from __future__ import annotations
 
 import os
+from errno import ENOENT
 
 
 class OcelotError(Exception):
@@ -38,13 +39,14 @@ class BootError(OcelotError):
 class SpawnError(OcelotError):
     """A program could not be started. ``step`` is where the child's set-up failed ("exec", "chdir", "setrlimit", ...).
 
-    ``errno`` is the kernel's number for it, 0 if there is none.
+    ``errno`` is the kernel's number for it, 0 if there is none. ``shell_status`` is what a shell would show (POSIX, sh).
     """
 
     def __init__(self, message: str, *, hint: str = "", step: str = "exec", errno: int = 0) -> None:
         super().__init__(message, hint=hint)
         self.step = step
         self.errno = errno
+        self.shell_status = 127 if errno == ENOENT else 126
 
 
 class ControlError(OcelotError):

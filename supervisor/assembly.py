@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
+from supervisor.lifecycle import Change
 from supervisor.output import Output
-from supervisor.process import Change, Process
+from supervisor.process import Process
 from supervisor.relay import Relay
 from supervisor.replicas import base_of
 from supervisor.surroundings import Schedule, Sockets, Surroundings

@@ -33,9 +33,11 @@ FINISH_TIMEOUT = 5.0
 
 
 class CommandFailed(SpawnError):
-    """A command before the start ended as it should not. ``shell_status``: as a shell would show it."""
+    """A command before the start did not end as it should. ``shell_status``: as a shell would show how it ended."""
 
-    shell_status = 1
+    def __init__(self, message: str, *, hint: str = "", step: str, shell_status: int = 1) -> None:
+        super().__init__(message, hint=hint, step=step)
+        self.shell_status = shell_status
 
 
 class Commands:
@@ -63,9 +65,7 @@ class Commands:
                 return False
             if not status.success:
                 message = f'cannot start "{self._config.program}": its preStart "{command.command}" {status}'
-                failed = CommandFailed(message, step="preStart")
-                failed.shell_status = status.shell_status
-                raise failed
+                raise CommandFailed(message, step="preStart", shell_status=status.shell_status)
         return True
 
     async def after(self, last: ExitInfo | None) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from ocelot.wire.protocol import Gap, StateChange
 from supervisor.control import Supervised
-from supervisor.process import Change
+from supervisor.lifecycle import Change
 
 
 def recent(supervisor: Supervised, wanted: Sequence[str], after: int | None, n: int | None) -> bytes:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from ocelot.states import Cause, ExitStatus, signal_name
 from ocelot.wire.protocol import ExitInfo
-from supervisor.restart import End
+from supervisor import restart
+from supervisor.restart import Decision, End, Jitter
 
 if TYPE_CHECKING:
+    from ocelot.config.structs import RestartPolicy
     from supervisor.snapshots import HistorySnapshot
 
 
@@ -42,6 +44,13 @@ class History:
         self.last_exit = ExitInfo(
             status=shell_status, cause=cause.value, detail=detail, at=time.clock_gettime(time.CLOCK_REALTIME)
         )
+
+    def decide(self, policy: RestartPolicy, *, oneshot: bool, jitter: Jitter) -> Decision:
+        """What the policy makes of its last end, which counts from now on."""
+        assert self.last_end is not None
+        decision = restart.decide(policy, self.in_a_row, self.last_end, oneshot=oneshot, jitter=jitter)
+        self.in_a_row = decision.restarts
+        return decision
 
     def restarted(self, cause: Cause) -> None:
         """It is started again because of ``cause``."""

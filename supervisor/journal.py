@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from supervisor.ring import real_time
 
 if TYPE_CHECKING:
-    from supervisor.process import Change
+    from supervisor.lifecycle import Change
     from supervisor.snapshots import JournalSnapshot
 
 LIMIT = 512

@@ -7,10 +7,8 @@ whenever they are woken: nothing is queued, so nothing can be stale. A death wak
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -22,7 +20,7 @@ from ocelot.states import Cause, Goal, State, signal_name
 from supervisor import launch, restart
 from supervisor.group_stop import await_end, kill_cgroup, tell_to_stop
 from supervisor.history import History
-from supervisor.lifecycle import ENDED, Event, advance
+from supervisor.lifecycle import ENDED, Change, Event, advance
 from supervisor.reaper import Child
 from supervisor.starting import start_child
 from supervisor.surroundings import Gate, Health, Hold, ProcessOutput, Schedule, Sockets, Surroundings, Verdict
@@ -36,18 +34,6 @@ T = TypeVar("T")
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A state that was left for another, and why. ``cause`` is set when a process ended or never ran."""
-
-    name: str
-    before: State
-    after: State
-    event: Event
-    reason: str
-    cause: Cause | None = None
 
 
 class _Dismissed(Exception):
@@ -184,40 +170,9 @@ class Life(Wishes):
         if self._again is not None:
             self.history.restarted(self._again)
             self._again = None
-        child = self._child  # there is one already if the image before this one has spawned it
-        if child is None:
-            try:
-                if self._renew is not None:
-                    renew, self._renew = self._renew, None
-                    renew()
-                if self.config.pre_start and not await self._run_before():
-                    self.reason = f"stopped ({self._why.value}) before it had started"
-                    return Event.GONE
-                self.cgroup = launch.leaf(self.name, self.config)
-                child = self._child = await start_child(
-                    self.config,
-                    self._around,
-                    self.output,
-                    self.health,
-                    listening=self.listening,
-                    cgroup=self.cgroup,
-                    on_exit=self._wake,
-                    stopped=self._told_to_stop,
-                )
-            except OcelotError as error:
-                self.history.never_ran(Cause.SPAWN_FAILED, str(error), _shell_status(error))
-                await self._finish_output()
-                if self.cgroup is not None:
-                    self.cgroup.remove()
-                if self.config.stdin == "tty":
-                    launch.take_back_terminal()
-                return self._end_of_life()
-            if child is None:
-                self.reason = f"stopped ({self._why.value}) before it had started"
-                return Event.GONE
-            self.began = trio.current_time()
-            self.began_at = time.clock_gettime(time.CLOCK_REALTIME)
-            self.reason = f"started with pid {child.pid}"
+        if self._child is None and (failed := await self._spawn()) is not None:
+            return failed
+        child = self._living_child()  # it was there already if the image before this one has spawned it
         if self.health is not None:
             self._enter(Event.SPAWNED)
             verdict = await self._while_up(child, self.health.until_ready)
@@ -225,6 +180,43 @@ class Life(Wishes):
                 return await self._leave(child, verdict)
             self.reason = f"ready with pid {child.pid}"
         return Event.READY
+
+    async def _spawn(self) -> Event | None:
+        """Run ``preStart`` and the program; what has ended that if there is no child now."""
+        try:
+            if self._renew is not None:
+                renew, self._renew = self._renew, None
+                renew()
+            if self.config.pre_start and not await self._run_before():
+                return self._never_mind()
+            self.cgroup = launch.leaf(self.name, self.config)
+            child = await start_child(
+                self.config,
+                self._around,
+                self.output,
+                self.health,
+                listening=self.listening,
+                cgroup=self.cgroup,
+                on_exit=self._wake,
+                stopped=self._told_to_stop,
+            )
+        except OcelotError as error:
+            status = error.shell_status if isinstance(error, SpawnError) else 126
+            self.history.never_ran(Cause.SPAWN_FAILED, str(error), status)
+            await self._finish_output()
+            self._give_back()
+            return self._end_of_life()
+        if child is None:
+            return self._never_mind()
+        self._child = child
+        self.began = trio.current_time()
+        self.began_at = time.clock_gettime(time.CLOCK_REALTIME)
+        self.reason = f"started with pid {child.pid}"
+        return None
+
+    def _never_mind(self) -> Event:
+        self.reason = f"stopped ({self._why.value}) before it had started"
+        return Event.GONE
 
     async def _run(self) -> Event:
         """RUNNING: until it dies, is to stop, or is found to be of no more use."""
@@ -334,14 +326,6 @@ class Life(Wishes):
         if self.config.post_stop:
             await self._commands(self._told_to_hurry).after(self.history.last_exit)
 
-    async def _told_to_hurry(self) -> None:
-        while not self._kill_wanted:
-            await self._woken()
-
-    async def _told_to_stop(self) -> None:
-        while not self._stop_wanted:
-            await self._woken()
-
     # -- what the activities are made of
 
     async def _while_up(self, child: Child, look: Callable[[Child], Awaitable[T]]) -> T | None:
@@ -364,31 +348,29 @@ class Life(Wishes):
         return found
 
     def _decide(self, verdict: Verdict | None = None) -> Event:
-        history = self.history
-        assert history.last_end is not None
-        assert history.last_exit is not None
-        decision = restart.decide(
-            self.config.restart_policy,
-            history.in_a_row,
-            history.last_end,
-            oneshot=self.config.type == "oneshot",
-            jitter=self._around.jitter,
+        """What becomes of it after its last end. ``verdict``: on its health, if it was ended for that."""
+        assert self.history.last_exit is not None
+        decision = self.history.decide(
+            self.config.restart_policy, oneshot=self.config.type == "oneshot", jitter=self._around.jitter
         )
-        history.in_a_row = decision.restarts
         self.next_start = trio.current_time() + decision.delay
         why = f"{verdict.reason}, and it " if verdict is not None else ""
-        self.reason = f"{why}{history.last_exit.detail}; {decision.reason}"
+        self.reason = f"{why}{self.history.last_exit.detail}; {decision.reason}"
         return decision.event
 
     def _note_end(self, child: Child, cause: Cause, detail: str = "") -> None:
         assert child.status is not None
         self.history.ended(child.status, cause, trio.current_time() - self.began, detail)
+        self._give_back()
+        self._child = None
+        self.began_at = None
+
+    def _give_back(self) -> None:
+        """What was made or lent for one start."""
         if self.cgroup is not None:
             self.cgroup.remove()  # if that fails, something in it cannot die yet: the next start uses it as it is
         if self.config.stdin == "tty":
             launch.take_back_terminal()
-        self._child = None
-        self.began_at = None
 
     async def _finish_output(self) -> None:
         if self.output.finish_at_once():
@@ -424,14 +406,6 @@ class Life(Wishes):
             log.info(line)
         else:
             log.debug(line)
-
-
-def _shell_status(error: OcelotError) -> int:
-    """What a shell would show for a program that could not be started."""
-    status: int | None = getattr(error, "shell_status", None)
-    if status is not None:
-        return status
-    return 127 if isinstance(error, SpawnError) and error.errno == errno.ENOENT else 126
 
 
 _ACTIVITIES: Mapping[State, Callable[[Life], Awaitable[Event]]] = {

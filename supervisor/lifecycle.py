@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from ocelot.states import State
+from ocelot.states import Cause, State
 
 
 class Event(enum.StrEnum):
@@ -25,6 +26,18 @@ class Event(enum.StrEnum):
     RETRY = "retry"  # it ended (or never began), and will be started again
     DONE = "done"  # it ended, and that was that
     GIVE_UP = "give-up"  # it ended (or never began), and will not be tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A state that was left for another, and why. ``cause`` is set when a process ended or never ran."""
+
+    name: str
+    before: State
+    after: State
+    event: Event
+    reason: str
+    cause: Cause | None = None
 
 
 class ImpossibleEvent(Exception):

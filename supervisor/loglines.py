@@ -17,7 +17,7 @@ from supervisor.control import LogSource, Supervised
 from supervisor.ring import Line, real_time
 
 if TYPE_CHECKING:
-    from supervisor.process import Change
+    from supervisor.lifecycle import Change
 
 BEHIND = 10_000
 """Lines that a follower may fall behind; more are left out, and it is told how many."""

@@ -6,7 +6,6 @@ When it is over, and with which status, says ``ending``; who depends on whom, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,17 +17,17 @@ from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import ProcessStatus
-from supervisor.assembly import Assembly, OutputFactory, schedule_of
+from supervisor.assembly import Assembly, OutputFactory
 from supervisor.ending import Ending as Ending
 from supervisor.ending import Reckoning
 from supervisor.journal import Journal
-from supervisor.lifecycle import ENDED, Event
+from supervisor.lifecycle import ENDED, Change, Event
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
-from supervisor.process import Change, Process
+from supervisor.process import Process
 from supervisor.relay import Relay
-from supervisor.replicas import base_of, scaled
-from supervisor.roster import Roster, no_such_process
+from supervisor.replicas import base_of
+from supervisor.roster import Roster
 from supervisor.stop_order import stop_in_order
 from supervisor.surroundings import Spawner, Surroundings
 
@@ -174,34 +173,15 @@ class Supervisor:
 
     def snapshot(self) -> SupervisorSnapshot:
         """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
-        from supervisor.snapshots import NotNow, SupervisorSnapshot
+        from supervisor.manager_snapshot import snapshot
 
-        if self._stopping or self._reckoning.over.is_set():
-            raise NotNow("everything is being stopped")
-        if self._asking:
-            raise NotNow("processes are being stopped one after the other")
-        if going := next((name for name in self._processes if not self._roster.wants(name)), None):
-            raise NotNow(f"{going} is being taken away")
-        return SupervisorSnapshot(
-            configs=dict(self._roster.configs),
-            journal=self.journal.snapshot(),
-            processes=[process.snapshot() for process in self._processes.values()],
-            idle_sockets=self._assembly.idle_sockets(),
-            shutdown_timeout=self.shutdown_timeout,
-            going_on=[name for name in self._processes if name in self._reckoning.going_on],
-            first_failure=self._reckoning.first_failure,
-        )
+        return snapshot(self)
 
     def restore(self, kept: SupervisorSnapshot) -> None:
         """Before :meth:`run`, and before the reaper runs: go on from where the image before this one was."""
-        self._kept = True
-        if kept.journal is not None:
-            self.journal.restore(kept.journal)
-        for each in kept.processes:
-            self._processes[each.name].restore(each, self._around.spawner.adopt)
-        self._assembly.restore_idle(kept.idle_sockets, self._roster.configs)
-        self._reckoning.going_on = set(kept.going_on)
-        self._reckoning.first_failure = kept.first_failure
+        from supervisor.manager_snapshot import restore
+
+        restore(self, kept)
 
     # -- its life
 
@@ -259,17 +239,15 @@ class Supervisor:
 
     def add(self, name: str, config: structs.Process) -> None:
         """Take up the entry ``name`` (with its replicas) and start it. Raises ControlError if there is one."""
-        self._refuse_late_starts()
-        if name in self._roster.configs:
-            raise ControlError(f'cannot add "{name}": there is one already', status=409, kind="exists")
-        self._apply(name, config)
+        from supervisor.membership import add
+
+        add(self, name, config)
 
     async def remove(self, name: str) -> None:
         """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
-        if name not in self._roster.configs:
-            raise no_such_process(name)
-        going = self._roster.forget(name)
-        await self._dismiss(going)
+        from supervisor.membership import remove
+
+        await remove(self, name)
 
     def replace(self, name: str, config: structs.Process) -> None:
         """Let the entry ``name`` mean ``config``. Starts and stops nothing but replicas that are more or fewer.
@@ -277,90 +255,24 @@ class Supervisor:
         Rules such as the restart policy hold at once; what a process is given at its start, from its next start on.
         A process that an operator has stopped stays stopped. Raises ControlError.
         """
-        self._refuse_late_starts()
-        if name not in self._roster.configs:
-            raise no_such_process(name)
-        self._apply(name, config)
+        from supervisor.membership import replace
 
-    def stays_down(self, name: str) -> bool:
-        """Whether a reload leaves the entry ``name`` down: an operator has stopped it, and its policy is not Always."""
-        members = self._roster.members(name)
-        stopped = all(process.goal is Goal.DOWN for process in members) and bool(members)
-        return stopped and self._roster.configs[name].restart_policy.type is not structs.RestartType.ALWAYS
+        replace(self, name, config)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones.
 
         Returns when the states of the new ones show it. Raises ControlError.
         """
-        config = self._roster.configs.get(name)
-        if config is None:
-            raise no_such_process(name)
-        self.replace(name, scaled(name, config, replicas))
-        for process in self._roster.members(name):
-            await process.accepted()
+        from supervisor.membership import scale
 
-    def _apply(self, name: str, config: structs.Process) -> None:
-        added, staying, going = self._roster.set(name, config)
-        self._assembly.settle(name, config)
-        for process, own in staying:
-            before = process.config.schedule
-            process.replace(own, partial(self._assembly.renew, process))
-            if own.schedule != before:
-                self._reschedule(process)
-            if process in self._going:
-                self._going.remove(process)
-                process.start()
-        for process in added:
-            self._begin(process)
-        self._dismiss_soon(going)
+        await scale(self, name, replicas)
 
-    def _reschedule(self, process: Process) -> None:
-        if process.schedule is not None:
-            process.schedule.close()
-        process.schedule = schedule_of(process)
-        if process.schedule is not None and self._nursery is not None:
-            self._nursery.start_soon(process.schedule.run)
-        process.look_again()
-
-    def _begin(self, process: Process) -> None:
-        self._reckoning.goes_on(process.name)
-        if self._nursery is not None:
-            process.start()
-            self._nursery.start_soon(process.run, name=process.name)
-            if process.schedule is not None:
-                self._nursery.start_soon(process.schedule.run)
-            self._tell()
-
-    def _dismiss_soon(self, processes: Sequence[Process]) -> None:
-        if processes and self._nursery is not None:
-            self._nursery.start_soon(self._dismiss, processes)
-
-    async def _dismiss(self, processes: Sequence[Process]) -> None:
-        """Stop them, and forget them once they are down."""
-        self._asking += 1
-        try:
-            await self._take_away(processes)
-        finally:
-            self._asking -= 1
-
-    async def _take_away(self, processes: Sequence[Process]) -> None:
-        self._going.update(processes)
-        for process in processes:
-            process.stop(Cause.OPERATOR)
-        for process in processes:
-            await process.down(unless=partial(self._stays, process))
-            if process not in self._going:
-                continue  # it was taken back meanwhile, or another request has taken it away
-            self._going.remove(process)
-            process.dismiss()
-            self._assembly.discard(process, self._roster.configs.get(base_of(process.name)))
-            self._roster.drop(process)
-            self._reckoning.forget(process.name)
-            self._tell()
-
-    def _stays(self, process: Process) -> bool:
-        return process not in self._going
+    def stays_down(self, name: str) -> bool:
+        """Whether a reload leaves the entry ``name`` down: an operator has stopped it, and its policy is not Always."""
+        members = self._roster.members(name)
+        stopped = all(process.goal is Goal.DOWN for process in members) and bool(members)
+        return stopped and self._roster.configs[name].restart_policy.type is not structs.RestartType.ALWAYS
 
     # -- inside
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from ocelot.config import structs
 from ocelot.states import State
 from ocelot.wire.protocol import ProcessStatus
-from supervisor.life import FINISH_TIMEOUT as FINISH_TIMEOUT
-from supervisor.life import Change as Change
 from supervisor.life import Life
 from supervisor.lifecycle import Event
 from supervisor.reaper import Child

@@ -13,7 +13,6 @@ Imported when the first session begins.
 from __future__ import annotations
 
 import array
-import errno
 import os
 import signal
 import socket
@@ -77,8 +76,7 @@ async def attend(
     try:
         child = await _start(supervisor, name, request, streams)
     except SpawnError as error:
-        status = 127 if error.errno == errno.ENOENT else 126
-        await _tell(stream, SessionEnded(status=status, message=error.message, hint=error.hint))
+        await _tell(stream, SessionEnded(status=error.shell_status, message=error.message, hint=error.hint))
         return
     finally:
         streams.close()

@@ -24,8 +24,8 @@ from ocelot.states import Cause, ExitStatus, Goal, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
 from supervisor.figures import Counted
+from supervisor.lifecycle import Change
 from supervisor.probes import Result
-from supervisor.process import Change
 
 VERSION = 1
 

@@ -16,7 +16,7 @@ from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
     from ocelot.wire.protocol import DependencyStatus, ScheduleStatus
-    from supervisor.process import Change
+    from supervisor.lifecycle import Change
     from supervisor.snapshots import ChildSnapshot, HealthSnapshot, ScheduleSnapshot, SocketSnapshot, StreamSnapshot
 
 

@@ -116,6 +116,14 @@ class Wishes:
         while (self._stop_wanted or self._start_wanted or self.state not in _DOWN) and not unless():
             await self._shown()
 
+    async def _told_to_stop(self) -> None:
+        while not self._stop_wanted:
+            await self._woken()
+
+    async def _told_to_hurry(self) -> None:
+        while not self._kill_wanted:
+            await self._woken()
+
     async def _shown(self) -> None:
         """Sleep until the state has been assigned again, or a request was looked at."""
         if self._watchers is None:

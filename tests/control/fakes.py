@@ -16,9 +16,8 @@ from ocelot.states import Cause, PowerVerb, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, ReloadReply, Span, Status
 from supervisor.connection import Answer, Limits, converse
 from supervisor.journal import Journal
-from supervisor.lifecycle import Event
+from supervisor.lifecycle import Change, Event
 from supervisor.output import OutputLine
-from supervisor.process import Change
 from supervisor.ring import Line
 from supervisor.stream import Counters
 

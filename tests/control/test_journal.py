@@ -11,8 +11,7 @@ import trio.testing
 from ocelot.states import State
 from supervisor.events import follow, recent
 from supervisor.journal import Journal
-from supervisor.lifecycle import Event
-from supervisor.process import Change
+from supervisor.lifecycle import Change, Event
 from tests.control.fakes import FakeSupervisor
 
 
