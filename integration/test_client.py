@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.client import Client
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb
+from ocelot.vsock_stream import connect
 from ocelot.wire.protocol import Gap, StateChange
 
 TALKER = {"program": "/bin/sh", "arguments": ["-c", "echo hello; exec sleep 1000"]}
@@ -32,6 +34,10 @@ def anyio_backend(request: Any) -> str:
 def machine(tmp_path: Path) -> Iterator[Desk]:
     with desk(tmp_path, {"web": TALKER, "other": SLEEPER}) as running:
         yield running
+
+
+async def all_of(stream: Any) -> list[Any]:
+    return [item async for item in stream]
 
 
 async def test_the_whole_of_it(machine: Desk) -> None:
@@ -76,6 +82,59 @@ async def test_events_and_waiting(machine: Desk) -> None:
     late = await client.wait("other", condition="exited", timeout=0.1)
     assert (late.settled, late.failed) == (False, [])
     assert (await client.wait("web")).failed == ["web"]
+
+
+@pytest.mark.parametrize("reconnect", [False, True])
+async def test_a_reexec_cuts_streams_unless_they_reconnect(machine: Desk, reconnect: bool) -> None:
+    """Nothing was seen before it, so it is the beginning of the stream from where it goes on."""
+    client = Client(machine.socket)
+    await client.wait("web")
+    async with (
+        client.follow("web", reconnect=reconnect) as lines,
+        client.events("web", n=0, reconnect=reconnect) as events,
+    ):
+        await client.reexec()
+        await client.restart("web")
+        with anyio.fail_after(PATIENCE):
+            if not reconnect:
+                for stream in (lines, events):
+                    with pytest.raises(ControlError) as caught:
+                        await anext(stream)
+                    assert caught.value.kind == "unreachable"
+                return
+            assert (await anext(lines)).text == "hello"
+            states = [(await anext(events)).state for _ in range(4)]
+            assert states == ["stopping", "stopped", "starting", "running"]
+            await client.reexec()
+            await client.restart("web")
+            assert (await anext(lines)).text == "hello"
+            assert (await anext(events)).state == "stopping"
+            machine.process.terminate()
+            with pytest.raises(ControlError):
+                await all_of(events)
+
+
+async def test_a_connection_of_any_family_is_a_stream(machine: Desk) -> None:
+    """As it is used for vsock, which nobody has here."""
+    async with await connect(socket.AF_UNIX, machine.socket) as stream:
+        await stream.send(b"GET /v1/version HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n")
+        await stream.send_eof()
+        answer = await all_of(stream)
+        assert answer[0].startswith(b"HTTP/1.1 200")
+    with pytest.raises(anyio.BrokenResourceError):
+        await stream.send(b"x")
+    with pytest.raises(FileNotFoundError):
+        await connect(socket.AF_UNIX, f"{machine.socket}-not")
+
+
+async def test_an_address_on_vsock_that_nobody_has() -> None:
+    with pytest.raises(ControlError, match="it is not vsock:CID:PORT"):
+        await Client("vsock:me").version()
+    with pytest.raises(ControlError) as caught, anyio.fail_after(PATIENCE):
+        await Client("vsock:7777:9465").version()
+    assert caught.value.kind == "unreachable"
+    with pytest.raises(ControlError, match="cannot run a command from another machine"):
+        await Client("vsock:7777:9465").run(None, "true", stdin=0, stdout=1, stderr=2)
 
 
 async def test_a_command_beside_a_process(machine: Desk) -> None:

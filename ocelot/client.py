@@ -15,6 +15,8 @@
         async for event in events:
             print(event)
 
+``path`` may also be ``vsock:CID:PORT``, from the host of a virtual machine whose configuration has ``control.vsock``.
+
 Every method makes a connection of its own, so one client may be used by many tasks. Whatever fails raises
 :class:`ocelot.errors.ControlError`: ``kind`` is the stable word for it, ``status`` the HTTP status, 0 if nobody answered.
 """
@@ -23,15 +25,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from types import UnionType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import anyio
-import anyio.abc
-import h11
 import msgspec
 
-from ocelot.errors import ControlError, describe
+from ocelot.errors import ControlError
+from ocelot.exchange import Exchange, connect, connect_unix, lines_of, problem, query
+from ocelot.following import Changes, Followed, Lines
 from ocelot.states import PowerVerb
 from ocelot.wire import protocol
 from ocelot.wire.client import DEFAULT_SOCKET, quote
@@ -53,8 +54,12 @@ from ocelot.wire.protocol import (
     Status,
     Version,
 )
+from ocelot.wire.vsock import PREFIX
 
 Reply = TypeVar("Reply")
+
+_DELAYS = (0.1, 0.3, 0.9)
+"""Seconds between the attempts to go on after a reexec."""
 
 WAIT = 90.0
 """Seconds that start, stop and restart wait by default for their effect."""
@@ -71,7 +76,7 @@ class Client:
 
     async def status(self, *names: str) -> Status:
         """The machine and its processes, or those that ``names`` (names and glob patterns) stand for."""
-        return await self._call(Status, "GET", f"{API}/status" + _query(names))
+        return await self._call(Status, "GET", f"{API}/status" + query(names))
 
     async def process(self, name: str) -> ProcessStatus:
         return await self._call(ProcessStatus, "GET", f"{API}/processes/{quote(name)}")
@@ -88,7 +93,7 @@ class Client:
 
     async def figures(self, *names: str, pss: bool = False) -> FiguresReply:
         """What running processes use, with their children. ``pss``: also the proportional set size, which is dear to find."""
-        return await self._call(FiguresReply, "GET", f"{API}/figures" + _query(names, pss="true" if pss else None))
+        return await self._call(FiguresReply, "GET", f"{API}/figures" + query(names, pss="true" if pss else None))
 
     async def metrics(self) -> str:
         """The figures in Prometheus' text format."""
@@ -145,14 +150,18 @@ class Client:
 
     async def logs(self, *names: str, n: int | None = None, since: float | None = None) -> list[LogLine]:
         """The last ``n`` lines, those since ``since`` (epoch seconds), or all that is kept; of all processes, or some."""
-        body = await self._read("GET", f"{API}/logs" + _query(names, n=n, since=since))
+        body = await self._read("GET", f"{API}/logs" + query(names, n=n, since=since))
         return [msgspec.json.decode(line, type=LogLine) for line in body.splitlines()]
 
     def follow(
-        self, *names: str, n: int | None = 0, since: float | None = None
+        self, *names: str, n: int | None = 0, since: float | None = None, reconnect: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
-        """The last ``n`` lines, and then new ones until the block is left or ocelot goes down."""
-        return self._follow(LogLine, f"{API}/logs" + _query(names, n=n, since=since, follow="true"))
+        """The last ``n`` lines, and then new ones until the block is left or ocelot goes down.
+
+        A reexec cuts the connection, which raises ControlError (kind ``unreachable``). ``reconnect``: instead, go on with the
+        ocelot that has taken over; no line is lost or comes twice, as far as they are still kept for ``logs``.
+        """
+        return self._follow(Lines(n, since), names, reconnect=reconnect)
 
     # -- events
 
@@ -172,18 +181,19 @@ class Client:
 
     async def history(self, *names: str, n: int | None = None, after: int | None = None) -> list[StateChange | Gap]:
         """The last ``n`` changes of state, those after number ``after``, or all that are kept."""
-        body = await self._read("GET", f"{API}/events" + _query(names, n=n, after=after))
+        body = await self._read("GET", f"{API}/events" + query(names, n=n, after=after))
         return [msgspec.json.decode(line, type=StateChange | Gap) for line in body.splitlines()]
 
     def events(
-        self, *names: str, n: int | None = 0, after: int | None = None
+        self, *names: str, n: int | None = 0, after: int | None = None, reconnect: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[StateChange | Gap]]:
         """The last ``n`` changes of state, then new ones until the block is left or ocelot goes down.
 
-        To go on after a lost connection, give ``after`` the number of the last change seen, and ``n`` None. What could not be kept
-        for you is told by a :class:`~ocelot.wire.protocol.Gap`.
+        To go on after a lost connection, give ``after`` the number of the last change seen, and ``n`` None; ``reconnect`` does that
+        by itself after a reexec, which raises ControlError (kind ``unreachable``) otherwise. What could not be kept for you is
+        told by a :class:`~ocelot.wire.protocol.Gap`.
         """
-        return self._follow(StateChange | Gap, f"{API}/events" + _query(names, n=n, after=after, follow="true"))
+        return self._follow(Changes(n, after), names, reconnect=reconnect)
 
     # -- commands
 
@@ -206,14 +216,19 @@ class Client:
             argv=list(argv), environment=dict(environment or {}), working_directory=working_directory
         )
         target = f"{API}/exec" if name is None else f"{API}/processes/{quote(name)}/exec"
-        async with await self._connect() as stream:
-            exchange = _Exchange(stream)
+        if self.path.startswith(PREFIX):
+            raise ControlError(
+                "cannot run a command from another machine: it is handed its streams over the unix socket",
+                kind="not-local",
+            )
+        async with await connect_unix(self.path) as stream:
+            exchange = Exchange(stream)
             with anyio.fail_after(self.timeout):
                 head = await exchange.ask(
                     "POST", target, msgspec.json.encode(request), "application/json", upgrade="ocelot-session"
                 )
                 if head.status_code != 101:
-                    raise _problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
+                    raise problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
                 await stream.send_fds(b"\n", [stdin, stdout, stderr])
             told: SessionStarted | SessionEnded
             async with aclosing(exchange.rest()) as lines:
@@ -226,15 +241,56 @@ class Client:
     # -- inside
 
     @asynccontextmanager
-    async def _follow(self, kind: type[Reply] | UnionType, target: str) -> AsyncGenerator[AsyncIterator[Reply], None]:
-        async with await self._connect() as stream:
-            exchange = _Exchange(stream)
+    async def _follow(
+        self, place: Followed[Reply], names: Sequence[str], *, reconnect: bool
+    ) -> AsyncGenerator[AsyncIterator[Reply], None]:
+        first = await self._ask_for(place, names)
+        async with aclosing(self._go_on(first, place, names, reconnect=reconnect)) as items:
+            yield items
+
+    async def _go_on(
+        self, first: Exchange, place: Followed[Reply], names: Sequence[str], *, reconnect: bool
+    ) -> AsyncGenerator[Reply, None]:
+        """What comes on the connection of ``first``, and on those that follow it."""
+        exchange = first
+        while True:
+            try:
+                async with exchange, aclosing(lines_of(exchange, place.kind)) as lines:
+                    async for item in lines:
+                        if place.is_new(item):
+                            yield item
+                return
+            except ControlError as error:
+                if not reconnect or error.kind != "unreachable":
+                    raise
+            exchange = await self._ask_again(place, names)
+
+    async def _ask_again(self, place: Followed[Reply], names: Sequence[str]) -> Exchange:
+        """An ocelot that is being replaced still has its socket: whoever connects waits there until the next one answers."""
+        place.cut()
+        for delay in _DELAYS:
+            await anyio.sleep(delay)
+            with suppress(ControlError):
+                return await self._ask_for(place, names)
+        return await self._ask_for(place, names)
+
+    async def _ask_for(self, place: Followed[Reply], names: Sequence[str]) -> Exchange:
+        """The answer has begun. Raises ControlError."""
+        exchange = Exchange(await connect(self.path))
+        try:
             with anyio.fail_after(self.timeout):
-                head = await exchange.ask("GET", target, b"", "application/x-ndjson")
+                head = await exchange.ask("GET", place.target(names), b"", "application/x-ndjson")
                 if head.status_code != 200:
-                    raise _problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
-            async with aclosing(_lines(exchange, kind)) as lines:
-                yield lines
+                    raise problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
+            place.begin({name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers})
+        except TimeoutError:
+            await exchange.aclose()
+            raise ControlError(f'cannot get an answer from "{self.path}": it takes too long', kind="timeout") from None
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await exchange.aclose()
+            raise
+        return exchange
 
     async def _act(
         self, verb: str, names: Sequence[str], *, wait: bool, timeout: float, signal: str | int | None = None
@@ -267,98 +323,12 @@ class Client:
     ) -> bytes:
         try:
             with anyio.fail_after(self.timeout + longer):
-                async with await self._connect() as stream:
-                    exchange = _Exchange(stream)
+                async with await connect(self.path) as stream:
+                    exchange = Exchange(stream)
                     head = await exchange.ask(method, target, body, accept)
                     content = b"".join([piece async for piece in exchange.body()])
         except TimeoutError:
             raise ControlError(f'cannot get an answer from "{self.path}": it takes too long', kind="timeout") from None
         if head.status_code >= 400 and head.status_code not in accepted:
-            raise _problem(head.status_code, content)
+            raise problem(head.status_code, content)
         return content
-
-    async def _connect(self) -> anyio.abc.UNIXSocketStream:
-        try:
-            return await anyio.connect_unix(self.path)
-        except OSError as error:
-            raise ControlError(f'cannot reach ocelot at "{self.path}": {describe(error)}', kind="unreachable") from None
-
-
-class _Exchange:
-    """One request on one connection."""
-
-    def __init__(self, stream: anyio.abc.ByteStream) -> None:
-        self._stream = stream
-        self._http = h11.Connection(h11.CLIENT)
-
-    async def ask(
-        self, method: str, target: str, body: bytes, accept: str, *, upgrade: str = ""
-    ) -> h11.Response | h11.InformationalResponse:
-        """Send the request and read the head of the answer. Raises ControlError. ``upgrade``: leave HTTP for that."""
-        headers = [("Host", "ocelot"), ("Accept", accept), ("Connection", "Upgrade" if upgrade else "close")]
-        headers += [("Upgrade", upgrade)] if upgrade else []
-        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else []
-        data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
-        if body:
-            data += self._http.send(h11.Data(data=body)) or b""
-        data += self._http.send(h11.EndOfMessage()) or b""
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # it may have answered before it closed
-            await self._stream.send(data)
-        event = await self._event()
-        if not isinstance(event, h11.Response | h11.InformationalResponse):
-            raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
-        return event
-
-    async def rest(self) -> AsyncGenerator[bytes, None]:
-        """The lines that come after an upgrade."""
-        rest = bytes(self._http.trailing_data[0])
-        while True:
-            *whole, rest = rest.split(b"\n")
-            for line in whole:
-                yield line
-            try:
-                rest += await self._stream.receive()
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                return
-
-    async def body(self) -> AsyncGenerator[bytes, None]:
-        """The pieces of the body as they come. Raises ControlError if the connection ends before the body does."""
-        while not isinstance(event := await self._event(), h11.EndOfMessage):
-            if not isinstance(event, h11.Data):
-                raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
-            yield bytes(event.data)
-
-    async def _event(self) -> Any:
-        try:
-            while (event := self._http.next_event()) is h11.NEED_DATA:
-                try:
-                    data = await self._stream.receive()
-                except (anyio.EndOfStream, anyio.BrokenResourceError):
-                    data = b""
-                self._http.receive_data(data)
-        except h11.RemoteProtocolError as error:
-            raise ControlError(f"cannot read the answer: {error}", kind="unreachable") from None
-        return event
-
-
-async def _lines(exchange: _Exchange, kind: Any) -> AsyncGenerator[Any, None]:
-    rest = b""
-    async with aclosing(exchange.body()) as body:
-        async for piece in body:
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                yield msgspec.json.decode(line, type=kind)
-
-
-def _problem(status: int, body: bytes) -> ControlError:
-    try:
-        told = msgspec.json.decode(body, type=protocol.Problem)
-    except msgspec.DecodeError:
-        return ControlError(f"cannot get an answer: HTTP status {status}", status=status)
-    return ControlError(told.message, hint=told.hint, status=status, kind=told.kind)
-
-
-def _query(names: Sequence[str], **parameters: object) -> str:
-    given: Mapping[str, object] = {key: value for key, value in parameters.items() if value is not None}
-    pairs = [("name", name) for name in names] + [(key, str(value)) for key, value in given.items()]
-    return "?" + "&".join(f"{key}={quote(value)}" for key, value in pairs) if pairs else ""
