@@ -181,8 +181,8 @@ async def _next_client(listener: trio.SocketListener) -> trio.SocketStream:
     while True:
         try:
             return await listener.accept()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                raise
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
+                raise  # nobody can come in there any more
             log.debug(f"control: cannot let a client in: {describe(error)}")
             await trio.sleep(_ROOM)

@@ -7,6 +7,8 @@ backslash escapes ``\\"``, ``\\\\``, ``\\$`` and ``\\n``. Everything else is tak
 
 from __future__ import annotations
 
+import errno
+
 import trio
 
 from ocelot.errors import SpawnError
@@ -26,6 +28,13 @@ async def read_environment_file(path: str) -> dict[str, str]:
             f'cannot read the environment file "{path}": {error.strerror}',
             step="environmentFile",
             errno=error.errno or 0,
+        ) from error
+    except RuntimeError as error:  # what threading makes of EAGAIN
+        raise SpawnError(
+            f'cannot read the environment file "{path}": {error}',
+            hint="check the pids limit, RLIMIT_NPROC and the free memory",
+            step="fork",
+            errno=errno.EAGAIN,
         ) from error
     raise SpawnError(
         f'cannot read the environment file "{path}": no answer within {TIMEOUT:g}s', step="environmentFile"

@@ -34,9 +34,9 @@ async def check_exec(start: Start) -> str:
     """Run it to its end. What it writes is read as it comes, so that it never waits for us, and a little of it is kept."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        os.set_blocking(reader, False)
         ends = _OneEnd(writer)
         try:
+            os.set_blocking(reader, False)
             child = await start(ends)
         finally:
             ends.close()

@@ -109,8 +109,8 @@ class Stream:
         """A new pipe; the child's end of it, which the caller closes. Raises OSError."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         # The reading end's flags are its own: the child's end stays blocking, as programs expect.
-        os.set_blocking(reader, False)
         try:
+            os.set_blocking(reader, False)
             self._relay.add(reader, self._pump)
         except OSError:
             os.close(reader)
