@@ -58,6 +58,15 @@ class ControlError(OcelotError):
         self.kind = kind
 
 
+def refused(error: BaseException) -> bool:
+    """Whether ``error`` is what the kernel could not give or do (a call, memory, a thread), and not a mistake of ours."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(refused, error.exceptions))
+    if isinstance(error, RuntimeError):
+        return str(error) == "can't start new thread"  # what threading makes of EAGAIN
+    return isinstance(error, OcelotError | OSError | MemoryError)
+
+
 def describe(error: BaseException) -> str:
     """One line for any exception: ocelot's own in its voice, OSError as the C library words it, others with their type."""
     if isinstance(error, BaseExceptionGroup):

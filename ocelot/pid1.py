@@ -235,6 +235,12 @@ class Life:
     # -- what the world asks -----------------------------------------------------------------------
 
     def _heed(self, response: signals.Response) -> None:
+        try:
+            self._respond(response)
+        except OSError as error:  # EPERM for one that runs as another user
+            log.error(f"{signal_name(response.number)}: {describe(error)}")
+
+    def _respond(self, response: signals.Response) -> None:
         name = signal_name(response.number)
         match response.action:
             case signals.Action.SHUT_DOWN:

@@ -15,7 +15,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, SpawnError, describe
+from ocelot.errors import SpawnError, describe, refused
 from ocelot.states import Cause, Goal, State, signal_name
 from supervisor import launch, restart
 from supervisor.group_stop import await_end, kill_cgroup, tell_to_stop
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from supervisor.commands import Commands
 
 T = TypeVar("T")
+
+RETRY = 1.0
+"""Seconds until something is tried again for which the kernel had no memory or no descriptors."""
 
 FINISH_TIMEOUT = 5.0
 """Seconds for the last output of a dead process to be moved."""
@@ -106,9 +109,20 @@ class Life(Wishes):
         """Live until cancelled. Leaves no timers behind; the child itself is stopped by asking, not by cancelling."""
         try:
             while True:
-                self._enter(await _ACTIVITIES[self.state](self))
+                self._enter(await self._act())
         except _Dismissed:
             return
+
+    async def _act(self) -> Event:
+        """The activity of its state, begun anew when the kernel refused what it needed and nobody else knew what to do about that."""
+        while True:
+            try:
+                return await _ACTIVITIES[self.state](self)
+            except Exception as error:
+                if not refused(error):
+                    raise
+                log.error(f"{self.name}: {self.state.value}: {describe(error)}; tried again in {RETRY:g}s")
+            await self._woken(trio.current_time() + RETRY)
 
     def _enter(self, event: Event) -> None:
         """The one place where the state changes, and where everybody hears of it."""
@@ -200,9 +214,11 @@ class Life(Wishes):
                 on_exit=self._wake,
                 stopped=self._told_to_stop,
             )
-        except OcelotError as error:
+        except Exception as error:
+            if not refused(error):
+                raise
             status = error.shell_status if isinstance(error, SpawnError) else 126
-            self.history.never_ran(Cause.SPAWN_FAILED, str(error), status)
+            self.history.never_ran(Cause.SPAWN_FAILED, describe(error), status)
             await self._finish_output()
             self._give_back()
             return self._end_of_life()
@@ -329,15 +345,22 @@ class Life(Wishes):
     # -- what the activities are made of
 
     async def _while_up(self, child: Child, look: Callable[[Child], Awaitable[T]]) -> T | None:
-        """What ``look`` returns; None if the child died or is to stop before that, or if looking failed."""
+        """What ``look`` returns; None if the child died or is to stop before that, or if there is a bug in looking."""
         found: T | None = None
 
         async def run() -> None:
             nonlocal found
-            try:
-                found = await look(child)
-            except Exception as error:  # noqa: BLE001 (a bug in looking must not end what it looks at)
-                log.error(f"{self.name}: cannot look after its health any more: {describe(error)}")
+            again = True
+            while again:
+                again = False
+                try:
+                    found = await look(child)
+                except Exception as error:  # noqa: BLE001 (that must not end what it looks at)
+                    again = refused(error)
+                    then = f"tried again in {RETRY:g}s" if again else "given up"
+                    log.error(f"{self.name}: cannot look after its health: {describe(error)}; {then}")
+                    if again:
+                        await trio.sleep(RETRY)
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -402,7 +425,7 @@ class Life(Wishes):
             log.error(line)
         elif event is Event.RETRY or (event is Event.DONE and not self.succeeded):
             log.warn(line)
-        elif event in (Event.DONE, Event.GONE, Event.UNREADY):
+        elif event in (Event.SPAWNED, Event.READY, Event.UNREADY, Event.DONE, Event.GONE):
             log.info(line)
         else:
             log.debug(line)
