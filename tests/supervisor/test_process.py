@@ -1,5 +1,6 @@
 """One process and its life, on a clock that jumps."""
 
+import errno
 import signal
 
 import pytest
@@ -400,5 +401,64 @@ def test_the_status_tells_it_all():
             assert (status.pid, status.ready, status.uptime) == (None, False, None)
             assert (status.last_exit.status, status.last_exit.signal) == (139, "SIGSEGV")
             assert status.last_exit.detail == "was killed by SIGSEGV (core dumped)"
+
+    run(test)
+
+
+NO_THREAD = RuntimeError("can't start new thread")
+
+
+def test_what_the_kernel_refuses_a_start_goes_through_the_restart_policy():
+    """A pids limit that is reached: no thread for the environment file."""
+
+    async def test():
+        bench = Bench(restart_policy=ALWAYS, slow=lambda spec: True)
+        refusals = [NO_THREAD, OSError(errno.EMFILE, "x"), MemoryError(), ExceptionGroup("x", [NO_THREAD])]
+        spawn = bench.spawner.spawn_in_thread
+
+        async def spawn_in_thread(spec, **kwargs):
+            if refusals:
+                raise refusals.pop()
+            return await spawn(spec, **kwargs)
+
+        bench.spawner.spawn_in_thread = spawn_in_thread
+        async with living(bench.process):
+            bench.process.start()
+            await trio.sleep(1000)
+            assert bench.process.state is State.RUNNING
+            assert bench.process.status().restarts_by_cause == {"spawn-failed": 4}
+
+    run(test)
+
+
+def test_what_the_kernel_refuses_in_the_middle_of_a_stop_is_tried_again():
+    async def test():
+        bench = Bench()
+        async with living(bench.process):
+            await bench.start()
+            refusals = [OSError(errno.ENFILE, "x")] * 3
+            finish = bench.output.finish
+
+            async def refused():
+                if refusals:
+                    raise refusals.pop()
+                await finish()
+
+            bench.output.finish = refused
+            bench.process.stop(Cause.OPERATOR)
+            await bench.process.down()
+            assert bench.process.state is State.STOPPED
+            assert bench.spawner.last.signals == [signal.SIGTERM]  # once, not each time
+
+    run(test)
+
+
+def test_a_mistake_of_ours_is_not_hidden():
+    async def test():
+        bench = Bench()
+        bench.output.broken = KeyError("a bug")
+        bench.process.start()
+        with pytest.raises(KeyError):
+            await bench.process.run()
 
     run(test)
