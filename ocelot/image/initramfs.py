@@ -20,7 +20,7 @@ from ocelot import __version__
 from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, HttpGet, Shell, Supervise
 from ocelot.errors import OcelotError, UsageError
 from ocelot.image import cpio, kernel_modules, runtime
-from ocelot.image.compression import Compression, compress, decompress_first
+from ocelot.image.compression import ZSTD_WINDOW, Compression, compress, decompress_first
 from ocelot.image.needs import Need, check_features, needs
 from ocelot.image.programs import find, take_libraries, take_program
 
@@ -351,7 +351,7 @@ def _compressed(plain: bytes, recipe: Recipe, cache: str, say: Callable[[str], N
     """``plain`` compressed, from the cache if it was there before."""
     if recipe.compression == "none":
         return compress(plain, "none")
-    key = hashlib.sha256(f"{recipe.compression} {recipe.level} ".encode() + plain).hexdigest()[:24]
+    key = hashlib.sha256(f"{recipe.compression} {recipe.level} {ZSTD_WINDOW} ".encode() + plain).hexdigest()[:24]
     path = os.path.join(cache, f"archive-{key}")
     try:
         with open(path, "rb") as opened:

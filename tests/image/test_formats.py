@@ -56,6 +56,14 @@ def test_streams_can_follow_each_other(how: Compression, first: bytes, second: b
     assert packed[end:].strip(b"\0") == b""
 
 
+@pytest.mark.parametrize("size", [1 << 12, 5 << 20])
+def test_a_kernel_needs_at_most_2_mib_for_the_window_of_an_archive(size: int) -> None:
+    """RFC 8878, 3.1.1.1: kernels take that much while they unpack."""
+    zstandard = pytest.importorskip("zstandard")
+    packed = compress(bytes(size), "zstd", level=19)
+    assert zstandard.get_frame_parameters(packed).window_size <= 2 << 20
+
+
 def test_docstrings_of_decorated_classes_stay() -> None:
     tree = ast.parse(
         '"""m"""\nfrom __future__ import annotations\n@d\nclass A:\n "a"\nclass B:\n "b"\ndef f():\n "f"\n return 1'
