@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bootstrap import host, shutdown
 from ocelot import log
 from ocelot.config import structs
+from ocelot.errors import describe, refused
 from ocelot.linux.identity import Identity
 from ocelot.states import PowerVerb
 from ocelot.wire.protocol import ExitReport
@@ -35,20 +36,35 @@ class Ending:
 
 async def go_down(life: Life, ending: Ending) -> None:
     """After the processes: everything else, the file systems, and the last words to the host and on the console."""
+    if life.phase != "failed" or life.who is Identity.MACHINE:  # else it has just been told, and nothing else ends
+        log.info(f"going down: {ending.reason}")
     life.phase = "shutdown"
-    log.info(f"going down: {ending.reason}")
     if life.who is Identity.MACHINE:
         await report(life, ending)
-        await shutdown.go_down(life.config.shutdown.timeout)
+    try:
+        await _end_others(life)
+    except Exception as error:
+        if not refused(error):
+            raise
+        log.error(f"going down: {describe(error)}")  # and down it goes
+    if life.who is Identity.MACHINE:
         if ending.verb is PowerVerb.REBOOT and life.verb is not PowerVerb.REBOOT and not shutdown.can_power_off():
             log.info(
                 "this machine cannot cut its own power (it has no ACPI): it is reset instead, as shutdown.action says"
             )
         log.info(host.console_line(_report_of(life, ending)))
-    elif life.who is Identity.CONTAINER:
-        await shutdown.end_others(life.config.shutdown.timeout)
     life.stdout.flush(1.0)
     life.stderr.flush(1.0)
+
+
+async def _end_others(life: Life) -> None:
+    timeout = life.config.shutdown.timeout
+    if life.who is Identity.MACHINE:
+        await shutdown.go_down(timeout)
+    elif life.who is Identity.CONTAINER:
+        await shutdown.end_others(timeout)
+    else:  # nobody else would: none is left, unless the supervisor itself has failed
+        await life.reaper.end_all(timeout * shutdown.TERM_SHARE)
 
 
 async def report(life: Life, ending: Ending) -> None:

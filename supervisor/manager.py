@@ -187,7 +187,19 @@ class Supervisor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> Ending:
         """Start everything in order, wait for the end, stop what is left, and say how it ended."""
-        reckoning = self._reckoning
+        try:
+            await self._run(task_status)
+        finally:
+            # However it ended, there is nobody left who would stop anything: do not wait for it
+            self._stopping = True
+            self._all_down.set()
+        for process in self._processes.values():
+            process.let_go()
+        self._assembly.close()
+        assert self._reckoning.ending is not None
+        return self._reckoning.ending
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._relay.run)
@@ -202,14 +214,9 @@ class Supervisor:
                 # One spawn a turn: with a thousand of them, whoever died meanwhile is reaped meanwhile
                 await trio.lowlevel.checkpoint()
             task_status.started()
-            await reckoning.over.wait()
+            await self._reckoning.over.wait()
             await self.stop_all(Cause.SHUTDOWN)
             nursery.cancel_scope.cancel()
-        for process in self._processes.values():
-            process.let_go()
-        self._assembly.close()
-        assert reckoning.ending is not None
-        return reckoning.ending
 
     async def stop_all(self, cause: Cause = Cause.SHUTDOWN, *, reason: str = "shut down") -> None:
         """Stop everything in the reverse order of starting, within the announced bound; returns when that is done.

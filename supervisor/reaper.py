@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 _BATCH = 256  # deaths between two chances for other tasks: about a millisecond
 _RETRY = 0.1  # seconds until deaths are looked at again after that has failed
+_GONE = 5.0  # seconds for a child to be gone after SIGKILL; more means that a device holds it
 _PARKED = 4096  # statuses kept while a spawn is under way in a thread; more are true orphans
 
 
@@ -260,6 +261,17 @@ class Reaper:
             hint="check the server of the root file system",
             step="exec",
         )
+
+    async def end_all(self, grace: float) -> None:
+        """SIGTERM to the groups of all children that are left, and SIGKILL after ``grace`` seconds."""
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _GONE)):
+            children = list(self._children.values())
+            for child in children:
+                with suppress(OSError):
+                    child.signal_group(number)
+            with trio.move_on_after(seconds):
+                for child in children:
+                    await child.wait()
 
     def watch_group(self, group: int, on_empty: Callable[[], None]) -> bool:
         """Call ``on_empty`` when the last member of ``group``, whose leader is gone, has been reaped here.

@@ -320,3 +320,30 @@ def test_signals_are_forwarded_to_the_main_process(processes, reached):
         assert got == ([reached] if reached else [])
 
     scenario(story, **processes)
+
+
+@pytest.mark.parametrize("going_down", [False, True])
+def test_nobody_waits_for_a_set_that_has_failed_itself(going_down):
+    """Else the machine would not go down: nobody is left who could stop anything."""
+
+    it = Set(a={}, b={})
+    it.spawner.fatal = set()  # it takes its grace period to stop
+
+    async def fail():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.over)
+            await trio.sleep(1)
+            if going_down:
+                nursery.start_soon(it.supervisor.stop_all)
+                await trio.sleep(1)
+            it.child("a").status = "a bug of ours"
+            it.child("a").on_exit()
+            await trio.sleep(1)
+
+    async def test():
+        with pytest.raises(ExceptionGroup):
+            await fail()
+        with trio.fail_after(1):
+            await it.supervisor.stop_all()
+
+    run(test)
