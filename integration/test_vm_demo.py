@@ -84,10 +84,11 @@ def on_a_terminal(command: list[str]) -> Iterator[Terminal]:
 def test_an_interactive_guest_on_a_terminal() -> None:
     with on_a_terminal([*DEMO, "--shell"]) as terminal:
         terminal.expect(r"^/ # ")
-        terminal.type("ocelotctl status; echo said $?\r")
+        terminal.type("ocelotctl wait web --for ready --timeout 60s; ocelotctl status; echo said $?\r")
+        terminal.expect(r"^prepare +exited .*\nweb +running .*\nshell +running ")
         terminal.expect(r"^said 0$")
-        terminal.type("cat /proc/1/comm; stty size\r")
-        terminal.expect(r"^ocelot$")
+        terminal.type("tty; wget -qO- 127.0.0.1\r")
+        terminal.expect(r"^/dev/ttyS0\n.*hello from a microVM")
         terminal.type("exit 3\r")
         terminal.expect(r'"status":3')
         assert terminal.process.wait(60) == 0

@@ -22,16 +22,9 @@ from ocelot import log
 from ocelot.errors import OcelotError
 
 CONFIG = Path(__file__).with_name("bootstrap.yaml")
+SHELL_CONFIG = CONFIG.with_name("shell.yaml")
 NETWORK = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:none"
 WEB, METRICS, VISITOR = 80, 9464, 8023
-
-SHELL_CONFIG = """\
-switchRoot:
-  rootFileSystem: { type: device, device: LABEL=demo }
-postSwitch:
-  handoff: { mode: shell, program: /bin/sh }
-hostname: demo
-"""
 
 
 class Story:
@@ -201,19 +194,19 @@ def _judge(ending: Ending, disk: Path, story: Story) -> None:
 def _shell(folder: Path) -> int:
     """An interactive guest: its serial console is this terminal."""
     story = Story()
-    config = folder / "bootstrap.yaml"
-    config.write_text(SHELL_CONFIG)
     disk = _disk(folder, story)
     initrd = folder / "initramfs"
-    _build_initramfs(config, initrd, story)
+    _build_initramfs(SHELL_CONFIG, initrd, story)
     vm = Vm(_kernel(), initrd, hardware=Hardware(), devices=[Drive(disk)])
-    story.chapter(f"A microVM ({ACCEL}). The end of the shell powers it off; Ctrl-A X ends QEMU at once")
+    story.chapter(f"A microVM ({ACCEL}) with a shell; exit powers it off, Ctrl-A X ends QEMU at once")
+    story.show("Try: ocelotctl status, ocelotctl boot, ocelotctl logs web, wget -qO- 127.0.0.1")
     argv = ["mon:stdio" if word == "chardev:console" else word for word in vm.command()]
     at = argv.index("stdio,id=console,signal=off")
     try:
         status = subprocess.call(argv[: at - 1] + argv[at + 1 :])
         report = vm.folder / "exit"
         if report.exists():
+            story.chapter("What the guest reported to the host")
             story.show(report.read_text())
     finally:
         vm.close()
