@@ -1,7 +1,7 @@
 """A changed configuration takes effect: read anew, checked, compared with what runs, and only what is different is touched.
 
-A file with errors changes nothing. What cannot change while ocelot runs (the control socket, what was done while booting) is
-told, and goes on being told until ocelot starts anew.
+A file with errors changes nothing, nor does one whose listeners cannot be had. What cannot change while ocelot runs (the console,
+what was done while booting) is told, and goes on being told until ocelot starts anew.
 
 Entries that are gone are stopped first, dependants before what they depend on; then the new configuration holds; then
 what is new is started, and what must be is started again, each when what it depends on has come as far as it needs it.
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from ocelot import log
+from ocelot import doors, log
 from ocelot.config import structs
 from ocelot.config.dependencies import edges
 from ocelot.config.loading import Loaded, load_file
@@ -103,8 +103,17 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) 
         file=path, applied=not dry_run, warnings=warnings, entries=entries, sections=sections, restarted=chosen
     )
     if not dry_run:
-        _hold(life, config)
-        reply.failed = await _apply(supervisor, wanted, entries, chosen)
+        held = with_live_sections(life.config, config)
+        try:
+            replacement = doors.prepare(life, held)
+        except ControlError as error:
+            return ReloadReply(file=path, applied=False, problems=[describe(error)], warnings=warnings)
+        _hold(life, held)
+        doors.begin(life, replacement)
+        try:
+            reply.failed = await _apply(supervisor, wanted, entries, chosen)
+        finally:
+            doors.finish(replacement)
         again = f", started again: {', '.join(chosen)}" if chosen else ""
         log.info(f"reloaded {path}: entries that differ: {len(entries)}{again}")
     return reply
@@ -117,8 +126,8 @@ async def _load(life: Life, path: str) -> Loaded:
 
 
 def _hold(life: Life, config: structs.Sections) -> None:
-    """The sections beside the processes that take effect at once."""
-    before, life.config = life.config, with_live_sections(life.config, config)
+    """The sections beside the processes, of which ``config`` has those that take effect at once."""
+    before, life.config = life.config, config
     log.configure(level=life.cmdline.log_level or life.config.log_level)
     assert life.supervisor is not None
     life.supervisor.shutdown_timeout = shutdown_timeout_of(life.config)
@@ -164,28 +173,39 @@ async def _apply(
             for name in rank:
                 nursery.start_soon(remove, name)
     for each in entries:
-        try:
-            if each.change == "changed":
-                supervisor.replace(each.name, wanted[each.name])
-            elif each.change == "added":
-                supervisor.add(each.name, wanted[each.name])
-        except (OcelotError, OSError) as error:
-            failed.append(f"{each.name}: {describe(error)}")
+        if each.change == "changed":
+            _try(failed, supervisor.replace, each.name, wanted)
     present = [name for name in chosen if name in supervisor.names]  # replicas may have become fewer
+    apart = _in_turn(entries, present, wanted)
+    if apart:
+        await _stop(supervisor, present)
+    for each in entries:
+        if each.change == "added":
+            _try(failed, supervisor.add, each.name, wanted)
     try:
-        await _restart(supervisor, present, wanted)
+        await (supervisor.start(present) if apart else supervisor.restart(present))
     except OcelotError as error:
         failed.append(describe(error))
     return failed
 
 
-async def _restart(supervisor: Supervisor, names: Sequence[str], wanted: Processes) -> None:
-    """Start them again; where some of them depend on others of them, those are stopped before what they depend on."""
-    order = ranks({base_of(name) for name in names}, edges(wanted))
-    if len(order) > 1:
-        await supervisor.stop(names)
-        for name in names:
-            await supervisor.down(name)
-        await supervisor.start(names)
-    elif names:
-        await supervisor.restart(names)
+def _try(failed: list[str], deed: Callable[[str, structs.Process], None], name: str, wanted: Processes) -> None:
+    try:
+        deed(name, wanted[name])
+    except (OcelotError, OSError) as error:
+        failed.append(f"{name}: {describe(error)}")
+
+
+def _in_turn(entries: Sequence[EntryChange], names: Sequence[str], wanted: Processes) -> bool:
+    """Whether all of ``names`` must be down before any of them starts again.
+
+    Where some depend on others, those are stopped before what they depend on; and an address may go from one to another.
+    """
+    moved = any(field.path.partition(".")[0] == "sockets" for each in entries for field in each.fields)
+    return moved or len(ranks({base_of(name) for name in names}, edges(wanted))) > 1
+
+
+async def _stop(supervisor: Supervisor, names: Sequence[str]) -> None:
+    await supervisor.stop(names)
+    for name in names:
+        await supervisor.down(name)

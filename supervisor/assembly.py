@@ -88,6 +88,11 @@ class Assembly:
         else:
             self._listening.pop(base).close()
 
+    def release(self, base: str, entry: structs.Process) -> None:
+        """The sockets that ``entry`` does not have any more are for others now, before anything is started again."""
+        if base in self._listening:
+            self._listening[base].renew(entry.sockets)
+
     def close(self) -> None:
         """Everything is down: close what belonged to more than one."""
         for each in self._listening.values():

@@ -172,7 +172,7 @@ async def serve(
 
     door = door or Door()
     sock = door.sock = door.sock or listen_unix(config.socket, config.mode, socket_group(config.group))
-    mine = _identity(config.socket)
+    mine = door.file = _identity(config.socket)
 
     def welcome(stream: trio.SocketStream) -> tuple[int, Answer]:
         from supervisor.endpoints import control_answer
@@ -269,6 +269,22 @@ def _bind_unix(path: str, mode: int, gid: int) -> socket.socket:
     return sock
 
 
+def restrict(path: str, mode: int, gid: int, mine: tuple[int, int]) -> None:
+    """Let others open the socket at ``path``, if that still is ``mine`` (device and inode). Raises OSError, and then all is as before."""
+    found = os.lstat(path)
+    if (found.st_dev, found.st_ino) != mine:
+        raise FileNotFoundError(errno.ENOENT, "it is not the socket of this ocelot any more", path)
+    before = stat.S_IMODE(found.st_mode)
+    try:
+        if gid != found.st_gid:
+            os.chmod(path, mode & before)  # the new group is not to get what only the old one may
+            os.chown(path, -1, gid)
+        os.chmod(path, mode)
+    except OSError:
+        os.chmod(path, before)
+        raise
+
+
 def _make_folder(folder: str) -> None:
     if folder and not os.path.isdir(folder):
         _make_folder(os.path.dirname(folder))
@@ -300,8 +316,11 @@ def _refuse_taken(path: str) -> None:
     )
 
 
-def listen_tcp(address: str) -> socket.socket:
-    """A listening TCP socket for ``HOST:PORT`` or ``[V6]:PORT`` with a numeric host. Raises ControlError."""
+def listen_tcp(address: str, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket for ``HOST:PORT`` or ``[V6]:PORT`` with a numeric host. Raises ControlError.
+
+    ``shared``: also where another one listens that allows it at this moment (SO_REUSEPORT, socket(7)).
+    """
     host, _, port = address.rpartition(":")
     host = host.strip("[]") or "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -318,8 +337,10 @@ def listen_tcp(address: str) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, int(port)))
         sock.listen(BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError as error:
         sock.close()
         raise ControlError(f'cannot listen on "{address}": {describe(error)}', kind="socket") from None

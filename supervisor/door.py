@@ -88,6 +88,7 @@ class Door:
     def __init__(self, sock: socket.socket | None = None) -> None:
         self.sock = sock
         self.descriptor = -1  # of what listens, once it does
+        self.file: tuple[int, int] | None = None  # device and inode of its name, if it has one
         self.inside = 0
         self._open = trio.Event()
         self._open.set()

@@ -55,12 +55,15 @@ async def scale(supervisor: Supervisor, name: str, replicas: int) -> None:
 
 
 def _apply(supervisor: Supervisor, name: str, config: structs.Process) -> None:
+    before = supervisor.configs.get(name)
     added, staying, going = supervisor._roster.set(name, config)
     supervisor._assembly.settle(name, config)
+    if before is not None and before.sockets != config.sockets:
+        supervisor._assembly.release(name, config)
     for process, own in staying:
-        before = process.config.schedule
+        rescheduled = own.schedule != process.config.schedule
         process.replace(own, partial(supervisor._assembly.renew, process))
-        if own.schedule != before:
+        if rescheduled:
             _reschedule(supervisor, process)
         if process in supervisor._going:
             supervisor._going.remove(process)

@@ -40,7 +40,9 @@ LIVE = frozenset(
 )
 """Keys of a process that are looked at whenever they matter, and not given to it at its start."""
 
-LIVE_SECTIONS = frozenset({"logLevel", "hostname", "host", "onFatal", "shutdown", "shutdownTimeout"})
+LIVE_SECTIONS = frozenset(
+    {"control", "logLevel", "hostname", "host", "metrics", "onFatal", "shutdown", "shutdownTimeout"}
+)
 """Keys beside the processes that hold at once. The others are for the next start of ocelot, or of the machine."""
 
 
@@ -147,16 +149,32 @@ def _compare_values(old: Any, new: Any, path: tuple[str, ...], kind: str, found:
     if isinstance(old, Struct) and type(old) is type(new):
         _compare(old, new, path, found)
     elif isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if key not in new:
-                found.append(Difference(path=_joined((*path, key)), before=_show(old[key], kind), after=None))
-            elif key not in old:
-                found.append(Difference(path=_joined((*path, key)), before=None, after=_show(new[key], kind)))
-            elif old[key] != new[key]:
-                _compare_values(old[key], new[key], (*path, key), kind, found)
+        _compare_entries(old, new, path, kind, found)
+    elif (before := _by_name(old)) is not None and (after := _by_name(new)) is not None:
+        _compare_entries(before, after, path, kind, found)
     else:
         shown = [None if value is None else _show(value, kind) for value in (old, new)]
         found.append(Difference(path=_joined(path), before=shown[0], after=shown[1]))
+
+
+def _compare_entries(
+    old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...], kind: str, found: list[Difference]
+) -> None:
+    for key in [*old, *(key for key in new if key not in old)]:
+        if key not in new:
+            found.append(Difference(path=_joined((*path, key)), before=_show(old[key], kind), after=None))
+        elif key not in old:
+            found.append(Difference(path=_joined((*path, key)), before=None, after=_show(new[key], kind)))
+        elif old[key] != new[key]:
+            _compare_values(old[key], new[key], (*path, key), kind, found)
+
+
+def _by_name(values: Any) -> dict[str, Any] | None:
+    """The records of a list by their name, or else their place; None if these are no records."""
+    if not isinstance(values, tuple) or not all(isinstance(each, Struct) for each in values):
+        return None
+    names = [str(getattr(each, "name", None) or place) for place, each in enumerate(values)]
+    return dict(zip(names, values, strict=True)) if len(set(names)) == len(names) else None
 
 
 def _joined(path: tuple[str, ...]) -> str:
@@ -186,4 +204,22 @@ def _show(value: Any, kind: str) -> str:
         return f"{value:04o}"
     if isinstance(value, str):
         return str(value)
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(_plain(value)).decode()
+
+
+def _plain(value: Any) -> Any:
+    """A record as somebody would write it: without what is as it is by itself, and with units."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if not isinstance(value, Struct):
+        return value
+    tag = type(value).__struct_config__
+    written = {str(tag.tag_field): tag.tag} if tag.tag_field else {}
+    for field in fields_of(type(value)):
+        inner = getattr(value, field.name)
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if inner != default:
+            kind = _format_of(field.type)
+            formatted = kind and not isinstance(inner, Struct | tuple | dict | None)
+            written[field.encode_name] = _show(inner, kind) if formatted else _plain(inner)
+    return written

@@ -174,6 +174,34 @@ def test_values_are_shown_as_in_a_file(change: dict[str, object], expected: tupl
         assert (path, old, new) == expected
 
 
+def test_records_of_a_list_are_compared_by_their_name_or_their_place() -> None:
+    sockets = (structs.Socket(name="web", listen=":80"), structs.Socket(name="old", listen=":81"))
+    commands = (structs.Command(command="/bin/one"), structs.Command(command="/bin/two", timeout=90.0))
+    before = structs.Process(
+        program="/bin/web", sockets=sockets, pre_start=commands, depends_on={"a": structs.Dependency()}
+    )
+    after = msgspec.structs.replace(
+        before,
+        sockets=(structs.Socket(name="new", listen="/run/x", mode=0o640), structs.Socket(name="web", listen=":8080")),
+        pre_start=(commands[0], structs.Command(command="/bin/two", arguments=("-v",)), commands[1]),
+        depends_on={"b": structs.Dependency(condition=structs.Condition.STARTED, required=False)},
+    )
+    assert shown(before, after) == [
+        ("sockets.web.listen", ":80", ":8080"),
+        ("sockets.old", '{"name":"old","listen":":81"}', None),
+        ("sockets.new", None, '{"name":"new","listen":"/run/x","mode":"0640"}'),
+        ("dependsOn.a", "{}", None),
+        ("dependsOn.b", None, '{"condition":"Started","required":false}'),
+        ("preStart.1.arguments", "[]", '["-v"]'),
+        ("preStart.1.timeout", "1m 30s", "5m"),
+        ("preStart.2", None, '{"command":"/bin/two","timeout":"1m 30s"}'),
+    ]
+    probed = structs.Process(program="/bin/web", readiness_probe=structs.Probe(handler=structs.TcpSocket(port=80)))
+    assert shown(structs.Process(program="/bin/web"), probed) == [
+        ("readinessProbe", None, '{"handler":{"type":"tcpSocket","port":80}}')
+    ]
+
+
 def boot_file(**handoff: object) -> structs.Bootstrap:
     return structs.Bootstrap(post_switch=structs.PostSwitch(handoff=structs.Supervise(**handoff)))
 
@@ -190,13 +218,13 @@ def test_a_bootstrap_file() -> None:
     assert processes_of(before) == {"web": web}
     found = {each.path: each.effect for each in compare_sections(before, after)}
     assert found == {
-        "control.socket": "reboot",
+        "control.socket": "live",
         "switchRoot": "reboot",
         "onFatal.action": "live",
         "postSwitch.handoff.shutdownTimeout": "live",
     }
     now = with_live_sections(before, after)
-    assert {each.path for each in compare_sections(now, after)} == {"control.socket", "switchRoot"}
+    assert {each.path for each in compare_sections(now, after)} == {"switchRoot"}
     assert shutdown_timeout_of(now) == 5.0
     assert processes_of(without_processes(now)) == {}
 
@@ -227,7 +255,7 @@ def test_what_people_read() -> None:
         "~ web: environmentVariables.PORT: 80 -> (not set) (restart)",
         "~ web: restartPolicy.backoff: 2s -> 0s (no restart)",
         "+ new: added",
-        "~ metrics.listen: (not set) -> :1 (needs a new start of ocelot)",
+        "~ metrics.listen: (not set) -> :1 (no restart)",
         "restarted: web",
     ]
     assert list(told(msgspec.to_builtins(ReloadReply(file="f", applied=True)))) == ["nothing has changed"]
