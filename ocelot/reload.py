@@ -1,7 +1,7 @@
 """A changed configuration takes effect: read anew, checked, compared with what runs, and only what is different is touched.
 
-A file with errors changes nothing. What cannot change while ocelot runs (the control socket, what was done while booting) is
-told, and goes on being told until ocelot starts anew.
+A file with errors changes nothing, nor does one whose listeners cannot be had. What cannot change while ocelot runs (the console,
+what was done while booting) is told, and goes on being told until ocelot starts anew.
 
 Entries that are gone are stopped first, dependants before what they depend on; then the new configuration holds; then
 what is new is started, and what must be is started again, each when what it depends on has come as far as it needs it.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from ocelot import log
+from ocelot import doors, log
 from ocelot.config import structs
 from ocelot.config.dependencies import edges
 from ocelot.config.loading import Loaded, load_file
@@ -103,8 +103,17 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) 
         file=path, applied=not dry_run, warnings=warnings, entries=entries, sections=sections, restarted=chosen
     )
     if not dry_run:
-        _hold(life, config)
-        reply.failed = await _apply(supervisor, wanted, entries, chosen)
+        held = with_live_sections(life.config, config)
+        try:
+            replacement = doors.prepare(life, held)
+        except ControlError as error:
+            return ReloadReply(file=path, applied=False, problems=[describe(error)], warnings=warnings)
+        _hold(life, held)
+        doors.begin(life, replacement)
+        try:
+            reply.failed = await _apply(supervisor, wanted, entries, chosen)
+        finally:
+            doors.finish(replacement)
         again = f", started again: {', '.join(chosen)}" if chosen else ""
         log.info(f"reloaded {path}: entries that differ: {len(entries)}{again}")
     return reply
@@ -117,8 +126,8 @@ async def _load(life: Life, path: str) -> Loaded:
 
 
 def _hold(life: Life, config: structs.Sections) -> None:
-    """The sections beside the processes that take effect at once."""
-    before, life.config = life.config, with_live_sections(life.config, config)
+    """The sections beside the processes, of which ``config`` has those that take effect at once."""
+    before, life.config = life.config, config
     log.configure(level=life.cmdline.log_level or life.config.log_level)
     assert life.supervisor is not None
     life.supervisor.shutdown_timeout = shutdown_timeout_of(life.config)

@@ -40,7 +40,9 @@ LIVE = frozenset(
 )
 """Keys of a process that are looked at whenever they matter, and not given to it at its start."""
 
-LIVE_SECTIONS = frozenset({"logLevel", "hostname", "host", "onFatal", "shutdown", "shutdownTimeout"})
+LIVE_SECTIONS = frozenset(
+    {"control", "logLevel", "hostname", "host", "metrics", "onFatal", "shutdown", "shutdownTimeout"}
+)
 """Keys beside the processes that hold at once. The others are for the next start of ocelot, or of the machine."""
 
 
