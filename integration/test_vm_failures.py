@@ -83,6 +83,7 @@ def test_bad_yaml_is_shown_with_its_position_and_holds(lab: Lab) -> None:
     vm.power_button()
     ending = vm.wait()
     assert ending.report["phase"] == "configuration"
+    assert "/etc/bad.yaml:3:3: " in ending.report["reason"]
 
 
 def test_the_rescue_shell_has_job_control_and_its_end_is_the_end(lab: Lab) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ocelot import log
 from ocelot.config import structs
 from ocelot.config.loading import Kind, load_file
@@ -15,13 +17,15 @@ def load(path: str, kind: Kind) -> structs.Bootstrap | structs.SuperviseFile:
     loaded = load_file(path, kind, booting=True)
     for finding in loaded.warnings:
         log.warn(finding.located(path))
+    if loaded.config is not None:
+        return loaded.config
+    if len(loaded.errors) == 1:
+        only = loaded.errors[0]
+        raise BootError(replace(only, hint="").located(path), hint=only.hint, phase="configuration")
     for finding in loaded.errors:
         log.error(finding.located(path))
-    if loaded.config is None:
-        number = len(loaded.errors)
-        raise BootError(
-            f'cannot use "{path}": {"1 problem" if number == 1 else f"{number} problems"}',
-            hint=f"check it with ocelot {kind} validate",
-            phase="configuration",
-        )
-    return loaded.config
+    raise BootError(
+        f'cannot use "{path}": {len(loaded.errors)} problems',
+        hint=f"ocelot {kind} validate shows each with its line",
+        phase="configuration",
+    )
