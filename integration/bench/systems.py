@@ -198,8 +198,9 @@ def _systemd_root(image: Path, bare: bool, say: Say) -> Path:
 
 
 def _debian(say: Say) -> Path:
-    """A minimal Debian with systemd in the cache, made once; needs root."""
-    tree = cache.folder() / "bookworm-systemd"
+    """A minimal system of this one's release with systemd in the cache, made once; needs root."""
+    release = cache.release()
+    tree = cache.folder() / f"{release}-systemd"
     if tree.is_dir():
         return tree
     debootstrap = cache.tool("debootstrap")
@@ -208,7 +209,7 @@ def _debian(say: Say) -> Path:
     say("making a Debian with systemd (debootstrap; once, a minute)")
     cache.folder().mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="systemd-", dir=cache.folder()))
-    argv = [debootstrap, "--variant=minbase", "--include=systemd,systemd-sysv,udev,dbus", "bookworm", str(unfinished)]
+    argv = [debootstrap, "--variant=minbase", "--include=systemd,systemd-sysv,udev,dbus", release, str(unfinished)]
     try:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         unfinished.chmod(0o755)
