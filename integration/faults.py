@@ -78,31 +78,31 @@ def faults(calls: str, *errors: str, when: Sequence[str] = PATTERNS) -> list[Fau
     return [Fault(each, error, pattern) for each in calls.split() for error in errors for pattern in when]
 
 
+# Not here, since they would hit trio's own pair of wake-up sockets, where the kernel never fails: epoll_ctl (to change what is
+# registered takes no memory), and other errors of sendto and recvfrom.
 FAULTS = [
     *faults("vfork clone,clone3 ", "EAGAIN", "ENOMEM"),
     *faults("pipe2", "EMFILE", "ENFILE"),
     *faults("openat", "EMFILE", "ENFILE", "ENOMEM", "EIO", "EINTR", "EACCES"),
     *faults("read", "EINTR", "EIO", "ENOMEM"),
     *faults("write", "ENOSPC", "EIO", "EINTR", "EAGAIN", "EPIPE"),
-    *faults("epoll_ctl", "ENOMEM", "ENOSPC"),
     *faults("epoll_wait", "EINTR"),
     *faults("pidfd_open", "EMFILE", "ENFILE", "ENOMEM"),
     *faults("pidfd_send_signal", "EPERM"),
     *faults("kill", "EPERM"),
     *faults("waitid wait4", "EINTR"),
     *faults("accept4", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ECONNABORTED", "EINTR", "EPERM", "EPROTO"),
-    *faults("sendto sendmsg", "ENOBUFS", "ENOMEM", "EINTR", "EPIPE", "EAGAIN"),
-    *faults("recvfrom recvmsg", "ENOMEM", "EINTR", "ECONNRESET"),
+    *faults("sendto", "EINTR", "EAGAIN"),
+    *faults("recvfrom", "EINTR", "EAGAIN"),
+    *faults("recvmsg", "ENOMEM", "EINTR", "ECONNRESET"),
     *faults("socket", "EMFILE", "ENFILE", "ENOMEM", "EACCES"),
     *faults("connect", "EAGAIN", "ENOMEM", "EINTR"),
     *faults("bind listen", "EADDRINUSE", "ENOMEM", "EACCES"),
-    *faults("getsockopt setsockopt getpeername getsockname", "ENOMEM", "ENOBUFS"),
+    *faults("getsockopt setsockopt", "ENOMEM", "ENOBUFS"),
     *faults("fstat,newfstatat", "ENOMEM", "EIO", "EACCES"),
     *faults("rename link unlink mkdir", "ENOSPC", "EROFS", "EIO", "EACCES"),
     *faults("fchown fchmod chmod", "EPERM", "EROFS", "EIO"),
-    *faults("ftruncate fsync", "EIO", "ENOSPC"),
-    *faults("timerfd_create", "EMFILE", "ENFILE", "ENOMEM"),
-    *faults("timerfd_settime", "EINVAL"),
+    *faults("fsync", "EIO", "ENOSPC"),
     *faults("getdents64", "ENOMEM", "EIO"),
     *faults("ioctl fcntl", "EIO", "ENOMEM", "EPERM"),
     *faults("prlimit64", "EPERM"),
@@ -224,6 +224,8 @@ class Crowd:
         self.starter = starter
         self.pid = pid
         self.open_fds = 0
+        self.well = False
+        """Whether the last look found nothing wrong."""
 
     @property
     def alive(self) -> bool:
@@ -277,6 +279,7 @@ class Crowd:
 
     def check(self) -> None:
         """Everything is up and goes on. Raises Wrong."""
+        self.well = False
         before = self.settle()
         began, used = time.monotonic(), self.cpu()
         sleeper = before["sleeper"]["pid"]
@@ -299,6 +302,7 @@ class Crowd:
         self._no_zombies()
         self._no_leak()
         self.settle()
+        self.well = True
 
     def written(self) -> int:
         """A number that grows when both log files are written to."""
