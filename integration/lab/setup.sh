@@ -275,6 +275,7 @@ get_machine() {
     install_optional "the Dockerfile is not built and run" debootstrap buildah podman crun
     install_optional "one kind of file system is not identified" xfsprogs btrfs-progs dosfstools
     install_optional "the control socket is not tried with curl" curl
+    install_optional "what PID 1 does when system calls fail is not tried" strace
     install_optional "the state of processes is not compared with what ps shows" procps
     install_optional "the manual pages are not tried in all formatters" man-db mandoc
     install_optional "completion is not tried in all shells" zsh fish
