@@ -12,7 +12,8 @@ set -euo pipefail
 
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
 VENV=$CHECKOUT/.venv
-CACHE=${OCELOT_CACHE:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/ocelot}
+HOME=${HOME:-$(echo ~)} # as Python does: where there is no HOME, /etc/passwd tells
+CACHE=${OCELOT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocelot}
 # What was unpacked on one release of a distribution finds its libraries only there.
 SYSTEM=$(. /etc/os-release 2>/dev/null && echo "${ID:-} ${VERSION_CODENAME:-${VERSION_ID:-}}" || uname -s)
 
@@ -245,7 +246,8 @@ get_kernel() {
     done
     mv "$new"/tree/usr/lib/modules "$new/lib/" 2>/dev/null || mv "$new/tree/lib/modules" "$new/lib/" || return 1
     version=$(ls "$new/lib/modules")
-    mv "$new"/tree/boot/vmlinuz-* "$new/vmlinuz" || return 1
+    # The kernel itself lies beside its modules from Debian 14 on
+    mv "$new"/tree/boot/vmlinuz-* "$new/vmlinuz" 2>/dev/null || mv "$new/lib/modules/$version/vmlinuz" "$new/" || return 1
     chmod a+r "$new/vmlinuz"
     rm -rf "$new/debs" "$new/tree"
     say "computing module dependencies (depmod) for $version"
