@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from bootstrap.shutdown import other_processes
 from ocelot import log
 from ocelot.config import structs
 from ocelot.config.structs import Log, LogLevel, Null, RestartPolicy, RestartType, Stream
@@ -245,6 +246,27 @@ async def leftovers():
                 await trio.sleep(0.01)
         alive = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]
         return {"status": status.code, "alive": len(alive)}
+
+
+async def end_all():
+    """All that is left goes: one that ends on SIGTERM with what it has started, one that does not, and one that is stopped."""
+    async with reaping() as reaper:
+        ready, told = os.pipe()
+        ignores = "trap '' TERM; echo >&3; while :; do sleep 1; done"
+        reaper.spawn(spec("/bin/sh", "-c", "sleep 1000 & echo >&3; exec sleep 1000", descriptors={3: told}))
+        reaper.spawn(spec("/bin/sh", "-c", ignores, descriptors={3: told}))
+        stopped = reaper.spawn(spec(SLEEP, "1000"))
+        stopped.signal(signal.SIGSTOP)
+        for _ in range(2):
+            await trio.lowlevel.wait_readable(ready)
+            os.read(ready, 1)
+        began = trio.current_time()
+        await reaper.end_all(0.5)
+        took = trio.current_time() - began
+        with trio.move_on_after(5):  # their orphans are reaped a moment later
+            while other_processes():
+                await trio.sleep(0.01)
+        return {"took": took, "left": len(other_processes()), "living": reaper.living}
 
 
 # -- spawn
@@ -571,6 +593,7 @@ SCENARIOS = {
         early_deaths,
         stopped_child,
         leftovers,
+        end_all,
         failures,
         silent_server,
         restart_latency,

@@ -34,6 +34,12 @@ def test_20000_orphans_leave_no_zombie_and_hold_nobody_up():
     assert result["longest_lag"] < 2
 
 
+def test_whoever_is_left_in_the_end_is_told_and_then_killed():
+    result = in_namespace("end_all")
+    assert 0.5 <= result["took"] < 4
+    assert (result["left"], result["living"]) == (0, 0)
+
+
 ORPHANS = (
     "use Time::HiRes qw(time sleep); pipe(R, W);"
     " my $m = fork; if (!$m) { for (1..20000) { my $p = fork; exit 0 if !$p } syswrite W, 'x'; sleep 1000 }"
