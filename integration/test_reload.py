@@ -186,6 +186,30 @@ def test_what_an_operator_stopped_stays_stopped_unless_its_policy_is_always(tmp_
         assert (found["UnlessStopped"], found["Never"]) == (None, None)
 
 
+def test_what_was_scaled_is_as_the_file_says_again_unless_it_is_to_stay(tmp_path: Path) -> None:
+    with desk(tmp_path, {"web": {**SLEEPER, "replicas": 3}, "db": {**SLEEPER, "replicas": 1}}) as running:
+        assert running.ctl("scale", "web", "5").returncode == 0
+        assert running.ctl("reexec").returncode == 0
+        told = "~ web: replicas: 5 (scaled) -> 3 (no restart)\n"
+        assert running.ctl("reload", "--dry-run").stdout == told
+        assert running.ctl("reload", "--dry-run", "--keep-scale").stdout == "nothing has changed\n"
+        file = File(tmp_path)
+        file.processes["web"]["environment"] = {"NEW": "1"}
+        file.processes["db"]["replicas"] = 2
+        file.write()
+        kept = running.ctl("reload", "--keep-scale").stdout
+        assert "~ web: environmentVariables.NEW" in kept
+        assert "~ db: replicas: 1 -> 2 (no restart)" in kept
+        until(lambda: len(pids(running)) == 7)
+        assert running.ctl("reload", "--dry-run").stdout == told
+        assert running.ctl("reload").stdout == told
+        until(lambda: len(pids(running)) == 5)
+        file.processes["web"]["replicas"] = 4
+        file.write()
+        assert running.ctl("reload").stdout == "~ web: replicas: 3 -> 4 (no restart)\n"
+        assert running.ctl("reload", "--keep-scale", "web").returncode == 2
+
+
 def test_replicas_come_and_go(tmp_path: Path) -> None:
     with desk(tmp_path, {"web": {**SLEEPER, "replicas": 2}}) as running:
         before = pids(running)

@@ -115,12 +115,13 @@ class Client:
         """Send ``signal`` (SIGHUP, HUP or 1) to processes that run."""
         return await self._act("signal", names, wait=False, timeout=0.0, signal=signal)
 
-    async def reload(self, file: str | None = None, *, dry_run: bool = False) -> ReloadReply:
+    async def reload(self, file: str | None = None, *, dry_run: bool = False, keep_scale: bool = False) -> ReloadReply:
         """Read the configuration file anew (None: the one that ocelot was started with) and apply what is different.
 
-        A file with errors changes nothing: look at ``problems``. ``dry_run``: only tell what would be done.
+        A file with errors changes nothing: look at ``problems``. ``dry_run``: only tell what would be done. ``keep_scale``: entries
+        that were scaled keep their number of replicas, whatever the file says.
         """
-        body = msgspec.json.encode(protocol.ReloadRequest(file=file, dry_run=dry_run))
+        body = msgspec.json.encode(protocol.ReloadRequest(file=file, dry_run=dry_run, keep_scale=keep_scale))
         return await self._call(ReloadReply, "POST", f"{API}/reload", body, longer=WAIT)
 
     async def reexec(self, runtime: str | None = None) -> ReexecReply:

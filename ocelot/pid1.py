@@ -277,11 +277,11 @@ class Life:
             )
         self._request(verb, f"asked to {verb.value} on the control socket")
 
-    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+    async def reload(self, file: str | None, *, dry_run: bool, keep_scale: bool) -> ReloadReply:
         """Let a changed configuration file take effect (``ocelotctl reload``). Raises ControlError."""
         from ocelot.reload import reload
 
-        return await reload(self, file, dry_run=dry_run)
+        return await reload(self, file, dry_run=dry_run, keep_scale=keep_scale)
 
     async def _reload_by_signal(self) -> None:
         from ocelot.reload import reload_by_signal

@@ -35,6 +35,7 @@ from supervisor.reload import (
     ranks,
     shutdown_timeout_of,
     with_live_sections,
+    with_scale,
 )
 from supervisor.replicas import base_of
 
@@ -47,8 +48,11 @@ READ_TIMEOUT = 30.0
 _RUNS = (State.STARTING.value, State.RUNNING.value)
 
 
-async def reload(life: Life, file: str | None, *, dry_run: bool = False) -> ReloadReply:
-    """Let what ``file`` says hold (None: the one that ocelot was started with). Raises ControlError if that cannot be tried."""
+async def reload(life: Life, file: str | None, *, dry_run: bool = False, keep_scale: bool = False) -> ReloadReply:
+    """Let what ``file`` says hold (None: the one that ocelot was started with). Raises ControlError if that cannot be tried.
+
+    ``keep_scale``: entries that were scaled keep their number of replicas.
+    """
     if life.supervisor is None or life.phase != "running":
         raise ControlError("cannot reload: nothing is supervised", status=503, kind="not-ready")
     if life.reloading or life.leaving:
@@ -57,7 +61,7 @@ async def reload(life: Life, file: str | None, *, dry_run: bool = False) -> Relo
         _refuse_lost(life)
     life.reloading = True
     try:
-        return await _reload(life, life.supervisor, file or life.path, dry_run)
+        return await _reload(life, life.supervisor, file or life.path, dry_run=dry_run, keep_scale=keep_scale)
     finally:
         life.reloading = False
 
@@ -85,7 +89,7 @@ async def reload_by_signal(life: Life) -> None:
         log.info(f"reload: {line}")
 
 
-async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) -> ReloadReply:
+async def _reload(life: Life, supervisor: Supervisor, path: str, *, dry_run: bool, keep_scale: bool) -> ReloadReply:
     loaded = await _load(life, path)
     warnings = [finding.located(path) for finding in loaded.warnings]
     problems = [finding.located(path) for finding in loaded.errors]
@@ -96,7 +100,9 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) 
     if wanted is None:
         problem = f"{path}: postSwitch.handoff.mode: it cannot change from supervise while processes run"
         return ReloadReply(file=path, applied=False, problems=[problem], warnings=warnings)
-    entries = compare_processes(supervisor.configs, wanted)
+    if keep_scale:
+        wanted = with_scale(supervisor.configs, wanted, supervisor.scaled)
+    entries = compare_processes(supervisor.configs, wanted, supervisor.scaled)
     sections = compare_sections(life.config, config)
     chosen = _to_restart(supervisor, entries)
     reply = ReloadReply(
@@ -112,6 +118,8 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, dry_run: bool) 
         doors.begin(life, replacement)
         try:
             reply.failed = await _apply(supervisor, wanted, entries, chosen)
+            if not keep_scale:
+                supervisor.scaled.clear()  # all of them are as the file says
         finally:
             doors.finish(replacement)
         again = f", started again: {', '.join(chosen)}" if chosen else ""

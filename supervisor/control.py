@@ -117,7 +117,7 @@ class Controlled(Protocol):
     def request_power(self, verb: PowerVerb) -> None:
         """Begin to go down; returns at once. Raises ControlError if that cannot be done here."""
 
-    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+    async def reload(self, file: str | None, *, dry_run: bool, keep_scale: bool) -> ReloadReply:
         """Let a changed configuration file take effect, or only tell what it would change. Raises ControlError."""
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:

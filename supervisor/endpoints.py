@@ -288,7 +288,7 @@ async def _power(call: Call) -> Response:
 
 async def _reload(call: Call) -> Response:
     request = _decode(call.request.body, protocol.ReloadRequest)
-    return _json(await call.machine.reload(request.file, dry_run=request.dry_run))
+    return _json(await call.machine.reload(request.file, dry_run=request.dry_run, keep_scale=request.keep_scale))
 
 
 async def _reexec(call: Call) -> Response:

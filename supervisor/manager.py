@@ -63,6 +63,7 @@ class Supervisor:
         self._roster = Roster(processes, self._assembly.make)
         self._processes = self._roster.processes
         self.shutdown_timeout = shutdown_timeout
+        self.scaled: set[str] = set()  # entries whose replicas are not those of the file
         self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
         self._change = trio.Event()

@@ -23,6 +23,7 @@ def snapshot(supervisor: Supervisor) -> SupervisorSnapshot:
         configs=dict(roster.configs),
         journal=supervisor.journal.snapshot(),
         processes=[process.snapshot() for process in roster.processes.values()],
+        scaled=sorted(supervisor.scaled),
         idle_sockets=supervisor._assembly.idle_sockets(),
         shutdown_timeout=supervisor.shutdown_timeout,
         going_on=[name for name in roster.processes if name in reckoning.going_on],
@@ -33,6 +34,7 @@ def snapshot(supervisor: Supervisor) -> SupervisorSnapshot:
 def restore(supervisor: Supervisor, kept: SupervisorSnapshot) -> None:
     """Before it runs, and before the reaper runs: go on from where the image before this one was."""
     supervisor._kept = True
+    supervisor.scaled = set(kept.scaled)
     if kept.journal is not None:
         supervisor.journal.restore(kept.journal)
     for each in kept.processes:

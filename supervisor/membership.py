@@ -33,6 +33,7 @@ async def remove(supervisor: Supervisor, name: str) -> None:
     """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
     if name not in supervisor.configs:
         raise no_such_process(name)
+    supervisor.scaled.discard(name)
     await _dismiss(supervisor, supervisor._roster.forget(name))
 
 
@@ -41,6 +42,8 @@ def replace(supervisor: Supervisor, name: str, config: structs.Process) -> None:
     supervisor._refuse_late_starts()
     if name not in supervisor.configs:
         raise no_such_process(name)
+    if config.replicas != supervisor.configs[name].replicas:
+        supervisor.scaled.discard(name)
     _apply(supervisor, name, config)
 
 
@@ -49,7 +52,10 @@ async def scale(supervisor: Supervisor, name: str, replicas: int) -> None:
     config = supervisor.configs.get(name)
     if config is None:
         raise no_such_process(name)
-    replace(supervisor, name, scaled(name, config, replicas))
+    wanted = scaled(name, config, replicas)
+    replace(supervisor, name, wanted)
+    if wanted != config:
+        supervisor.scaled.add(name)
     for process in supervisor._roster.members(name):
         await process.accepted()
 

@@ -6,7 +6,7 @@ counts as one that a process is given at its start, unless :data:`LIVE` says tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -53,22 +53,36 @@ def differences(before: Struct, after: Struct) -> list[Difference]:
     return found
 
 
-def compare_processes(running: Processes, wanted: Processes) -> list[EntryChange]:
-    """What was removed (dependants first), changed and added (what they depend on first)."""
+def compare_processes(running: Processes, wanted: Processes, scaled: Container[str] = ()) -> list[EntryChange]:
+    """What was removed (dependants first), changed and added (what they depend on first).
+
+    ``scaled``: entries of ``running`` whose replicas are not those of a file.
+    """
     gone = [name for name in reversed(order(edges(running))) if name not in wanted]
     found = [EntryChange(name=name, change="removed", effect="restart") for name in gone]
     for name in order(edges(wanted)):
         if name not in running:
             found.append(EntryChange(name=name, change="added", effect="restart"))
         elif running[name] != wanted[name]:
-            found.append(_changed(name, running[name], wanted[name]))
+            found.append(_changed(name, running[name], wanted[name], scaled=name in scaled))
     return found
 
 
-def _changed(name: str, before: structs.Process, after: structs.Process) -> EntryChange:
+def with_scale(running: Processes, wanted: Processes, scaled: Iterable[str]) -> Processes:
+    """``wanted`` with the numbers of replicas that ``scaled`` entries have now, where it has replicas of them at all."""
+    kept = {
+        name: msgspec.structs.replace(wanted[name], replicas=running[name].replicas)
+        for name in scaled
+        if name in wanted and wanted[name].replicas is not None
+    }
+    return {name: kept.get(name, config) for name, config in wanted.items()}
+
+
+def _changed(name: str, before: structs.Process, after: structs.Process, *, scaled: bool) -> EntryChange:
     fields = differences(before, after)
     for each in fields:
         each.effect = "live" if _head(each.path) in LIVE else "restart"
+        each.scaled = scaled and each.path == "replicas"
     needed = any(each.effect == "restart" for each in fields)
     return EntryChange(name=name, change="changed", effect="restart" if needed else "live", fields=fields)
 

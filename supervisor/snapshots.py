@@ -197,7 +197,8 @@ class JournalSnapshot(Snapshot, kw_only=True):
 class SupervisorSnapshot(Snapshot, kw_only=True):
     """``configs``: the entries of the configuration as they hold now. ``going_on``: those that have not ended by themselves.
 
-    ``idle_sockets``: those of entries that have no process now, by the name of the entry.
+    ``idle_sockets``: those of entries that have no process now, by the name of the entry. ``scaled``: entries whose replicas are not
+    those of the file.
     """
 
     configs: dict[str, structs.Process]
@@ -206,6 +207,7 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
     shutdown_timeout: float | None = None
     going_on: list[str] = []
     idle_sockets: dict[str, list[SocketSnapshot]] = {}
+    scaled: list[str] = []
     first_failure: str | None = None
 
 

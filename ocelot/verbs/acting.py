@@ -91,6 +91,7 @@ def _power(options: Namespace) -> int:
 def _add_reload(command: ArgumentParser) -> None:
     names(command, "*")
     command.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
+    command.add_argument("--keep-scale", action="store_true", help="what was scaled keeps its number of replicas")
     command.add_argument("-f", "--file", metavar="PATH", help="another file than the one that ocelot was started with")
     command.epilog = _EPILOGS["reload"]
     command.set_defaults(run=_reload)
@@ -98,9 +99,10 @@ def _add_reload(command: ArgumentParser) -> None:
 
 def _reload(options: Namespace) -> int:
     if options.names:
-        if options.dry_run or options.file:
+        if options.dry_run or options.file or options.keep_scale:
             raise UsageError(
-                "cannot combine NAME with --dry-run or --file", hint="a process gets its reloadSignal, no more"
+                "cannot combine NAME with --dry-run, --file or --keep-scale",
+                hint="a process gets its reloadSignal, no more",
             )
         return _reload_processes(options)
     import os.path
@@ -108,7 +110,8 @@ def _reload(options: Namespace) -> int:
     from ocelot.wire.differences import told
 
     file = os.path.abspath(options.file) if options.file else None
-    reply = call(options.socket, "POST", "/v1/reload", {"file": file, "dryRun": options.dry_run}, timeout=600.0)
+    wanted = {"file": file, "dryRun": options.dry_run, "keepScale": options.keep_scale}
+    reply = call(options.socket, "POST", "/v1/reload", wanted, timeout=600.0)
     if options.json:
         print_json(reply)
         return FAILED if reply["problems"] or reply["failed"] else OK
@@ -117,7 +120,7 @@ def _reload(options: Namespace) -> int:
     if reply["problems"]:
         for line in reply["problems"]:
             print(line, file=sys.stderr)
-        return complain(OcelotError("cannot reload: the file is not valid", hint="nothing was changed"), FAILED)
+        return complain(OcelotError("cannot reload: the file cannot be used", hint="nothing was changed"), FAILED)
     for line in told(reply):
         print(line)
     return FAILED if reply["failed"] else OK
@@ -155,9 +158,10 @@ def _reexec(options: Namespace) -> int:
 _EPILOGS = {
     "reload": """\
 Without NAME the configuration file is read anew. One with errors changes nothing. Processes whose entry is different
-are started again only if that is needed; one that was stopped stays stopped, unless its restartPolicy is Always. What
-ocelot itself was started with (its sockets, the boot) is told, and takes a new start. With NAME nothing is read: the
-processes get the signal of their reloadSignal.
+are started again only if that is needed; one that was stopped stays stopped, unless its restartPolicy is Always. Who
+may ask what (control) and where ocelot listens (control, metrics) changes at once; what was done while booting is told,
+and takes a new start. An entry that was scaled gets the number of replicas that the file says, unless --keep-scale.
+With NAME nothing is read: the processes get the signal of their reloadSignal.
 """,
     "start": """\
 What a process requires (dependsOn) and does not have is started first; until its conditions hold the process waits.

@@ -30,6 +30,7 @@ def told(reply: dict[str, Any]) -> Iterator[str]:
 
 def _field(field: dict[str, Any]) -> str:
     before, after = (_value(field[key]) for key in ("before", "after"))
+    before += " (scaled)" if field["scaled"] else ""
     return f"{field['path']}: {before} -> {after} ({_EFFECTS[field['effect']]})"
 
 

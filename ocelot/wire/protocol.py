@@ -233,21 +233,27 @@ class PowerReply(Wire, kw_only=True):
 
 
 class ReloadRequest(Wire, kw_only=True):
-    """``file``: another file than the one that ocelot was started with. ``dry_run``: only tell what would be done."""
+    """``file``: another file than the one that ocelot was started with. ``dry_run``: only tell what would be done.
+
+    ``keep_scale``: entries that were scaled keep their number of replicas, whatever the file says.
+    """
 
     file: str | None = None
     dry_run: bool = False
+    keep_scale: bool = False
 
 
 class Difference(Wire, kw_only=True):
     """One field whose value is another one in the file; None: it is not set there.
 
     ``effect``: live (it holds at once), restart (the process is started again for it), reboot (it takes the next start of ocelot).
+    ``scaled``: the value before does not come from a file: somebody has scaled it.
     """
 
     path: str
     before: str | None
     after: str | None
+    scaled: bool = False
     effect: Literal["live", "restart", "reboot"] = "live"
 
 

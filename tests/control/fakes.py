@@ -185,7 +185,7 @@ class FakeMachine:
     def request_power(self, verb: PowerVerb) -> None:
         self.verbs.append(verb)
 
-    async def reload(self, file: str | None, *, dry_run: bool) -> ReloadReply:
+    async def reload(self, file: str | None, *, dry_run: bool, keep_scale: bool) -> ReloadReply:
         return ReloadReply(file=file or "/etc/ocelot.yaml", applied=not dry_run)
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:
