@@ -1,6 +1,8 @@
 """Schedules: intervals on a clock that jumps, calendars on a clock that is set."""
 
+import errno
 import math
+import os
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -135,6 +137,26 @@ def test_times_are_those_of_the_zone_in_summer_too():
 
     # The clocks go forward on the 29th: 04:30 is 03:30 UTC before, 02:30 UTC after
     calendar(story, "30 4 * * *", utc(2026, 3, 28, 1, 0), "Europe/Berlin")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
+def test_without_a_timer_the_clock_is_looked_at(number):
+    """Every descriptor is taken over two full minutes: no time is missed, and none comes twice."""
+
+    async def story(clock, met, times):
+        sleep_until = clock.sleep_until
+
+        async def refused(at, offset):
+            raise OSError(number, os.strerror(number))
+
+        clock.sleep_until = refused
+        clock.set(utc(2026, 3, 1, 12, 0))  # so that the timer under way is given up
+        await trio.sleep(2 * MINUTE + 20)
+        clock.sleep_until = sleep_until
+        await trio.sleep(MINUTE)
+        assert met == ["01. 12:01", "01. 12:02", "01. 12:03"]
+
+    calendar(story, "* * * * *", utc(2026, 3, 1, 11, 0, 30))
 
 
 def test_what_cannot_be_scheduled_says_why():
