@@ -1,13 +1,15 @@
 """The memory file through which a running ocelot hands its state to the image that replaces it.
 
 It is sealed (memfd_create(2)): what was checked is what is read later. Before the state stand, readable without anything
-but ``os``, its version and the command line of the image that wrote it, for a way back.
+but the standard library, its version and the command line of the image that wrote it, for a way back; before both a sum over
+everything, since a single changed digit might be understood and be wrong.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from binascii import crc32
 from dataclasses import dataclass
 
 from ocelot.errors import OcelotError
@@ -31,7 +33,8 @@ def write(state: State) -> int:
     fd = os.memfd_create("ocelot-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         back = b"".join(os.fsencode(word) + b"\0" for word in state.back)
-        data = memoryview(_MAGIC + b"%d %d\n" % (state.version, len(back)) + back + state.body)
+        rest = b"%d %d\n" % (state.version, len(back)) + back + state.body
+        data = memoryview(_MAGIC + b"%d " % crc32(rest) + rest)
         while data:
             data = data[os.write(fd, data) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
@@ -50,13 +53,16 @@ def read(fd: int) -> State:
         raise OcelotError(
             f"cannot read the state from descriptor {fd}: {os.strerror(error.errno or 0)}", hint=_HINT
         ) from error
-    head, _, rest = data.partition(b"\n")
-    words = head.removeprefix(_MAGIC).split(b" ")
-    if not head.startswith(_MAGIC) or len(words) != 2 or not all(word.isdigit() for word in words):
+    sum_, _, summed = data.removeprefix(_MAGIC).partition(b" ")
+    head, _, rest = summed.partition(b"\n")
+    words = head.split(b" ")
+    if not data.startswith(_MAGIC) or len(words) != 2 or not all(word.isdigit() for word in (sum_, *words)):
         raise OcelotError(
             f"cannot read the state from descriptor {fd}: it was not written by ocelot",
             hint=_HINT,
         )
+    if int(sum_) != crc32(summed):
+        raise OcelotError(f"cannot read the state from descriptor {fd}: it is damaged", hint=_HINT)
     version, length = int(words[0]), int(words[1])
     back = rest[:length].split(b"\0")[:-1]
     return State(version, tuple(os.fsdecode(word) for word in back), rest[length:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 import pytest
@@ -23,6 +24,30 @@ def test_what_is_written_is_read(version: int, back: list[str], body: bytes) -> 
         assert read(fd) == state, "and it can be read again"
     finally:
         os.close(fd)
+
+
+@given(st.binary(min_size=1, max_size=200), st.data())
+def test_a_single_changed_bit_or_a_missing_end_is_refused(body: bytes, data: st.DataObject) -> None:
+    fd = write(State(1, ("ocelot", "x"), body))
+    whole = bytearray(os.pread(fd, 10_000, 0))
+    os.close(fd)
+    at = data.draw(st.integers(0, 8 * len(whole) - 1))
+    whole[at // 8] ^= 1 << at % 8
+    short = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    for changed in (whole, short):
+        fd = sealed(bytes(changed))
+        try:
+            with pytest.raises(OcelotError, match="cannot read the state"):
+                read(fd)
+        finally:
+            os.close(fd)
+
+
+def sealed(data: bytes) -> int:
+    fd = os.memfd_create("state", os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 def test_nobody_can_change_it() -> None:
