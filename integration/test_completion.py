@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +94,64 @@ def test_words_names_and_options_are_completed(shell: str, machine: Desk, tmp_pa
         arguments = [shell, *(["-f"] if shell == "zsh" else []), str(driver), str(file), line]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert (set(done.stdout.split()), done.stderr) == (expected, ""), line
+
+
+INTERACTIVE = {
+    "bash": ["bash", "--norc", "--noprofile", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "-N", "-i"],
+}
+
+
+class Terminal:
+    """A shell on a terminal, and what it has shown so far."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.execvpe(command[0], command, environment)
+            finally:
+                os._exit(127)
+        self.shown = b""
+
+    def type(self, text: str) -> None:
+        self.shown = b""
+        os.write(self.fd, text.encode())
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while text.encode() not in self.shown:
+            assert time.monotonic() < deadline, self.shown.decode(errors="replace")
+            if select.select([self.fd], [], [], 0.1)[0]:
+                block = os.read(self.fd, 4096)
+                if b"\x1b[c" in block or b"\x1b[0c" in block:
+                    os.write(self.fd, b"\x1b[?62;c")  # fish asks what kind of terminal this is
+                self.shown += block
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_tab_key_on_a_terminal(shell: str, machine: Desk, tmp_path: Path) -> None:
+    """The whole way, as people have it: the script is read, the key is pressed, the command runs."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "completion").write_text(script(shell))
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    environment = {**machine.environment, "PATH": path, "HOME": str(tmp_path), "TERM": "xterm", "PS1": "$ "}
+    terminal = Terminal(INTERACTIVE[shell], environment)
+    try:
+        terminal.type(f"source {tmp_path}/completion; echo so''urced\n")
+        terminal.until("sourced")
+        terminal.type("ocelotctl status wor\t")
+        terminal.until("ker")
+        terminal.type("\n")
+        terminal.until("started with pid")
+        assert b"worker" in terminal.shown
+        assert b"web" not in terminal.shown
+    finally:
+        terminal.close()
