@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocelot import __version__
-from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, HttpGet, Shell, Supervise
+from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, Shell, Supervise
 from ocelot.errors import OcelotError, UsageError
-from ocelot.image import cpio, kernel_modules, runtime
+from ocelot.image import cpio, kernel_modules, packages, runtime
 from ocelot.image.compression import ZSTD_WINDOW, Compression, compress, decompress_first
 from ocelot.image.needs import Need, check_features, needs
 from ocelot.image.programs import find, take_libraries, take_program
@@ -90,14 +90,15 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     modules = _choose_modules(config, recipe)
     with tempfile.TemporaryDirectory(prefix="ocelot-initramfs-") as scratch:
         cache = recipe.cache or scratch
-        layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=speaks_tls(config))
+        layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=packages.speaks_tls(config))
         say("compiling ocelot")
         own = os.path.join(scratch, "own")
         os.makedirs(runtime.library(own))
         os.makedirs(os.path.join(own, "bin"))
         runtime.own_layer(own, runtime.PREFIX)
         runtime.add_bundle(own, (own, layer), runtime.PREFIX)
-        base = [entry for entry in _runtime_entries(layer) if _is_wanted(entry.path, config, modules)]
+        useless = _useless(config, modules)
+        base = [entry for entry in _runtime_entries(layer) if _package(entry.path) not in useless]
         code = list(_runtime_entries(own))
         rest = list(_skeleton())
         marker = _marker(modules, recipe)
@@ -130,20 +131,16 @@ def _load(path: str) -> tuple[Bootstrap, bytes]:
     return loaded.config, text
 
 
-def _is_wanted(path: str, config: Bootstrap, modules: _Modules) -> bool:
-    """Whether a file of the runtime is of any use here. zstandard (1 MB of the guest's memory) reads modules alone."""
-    if "/zstandard/" not in f"{path}/":
-        return True
-    return config.post_switch.modules is not None or any(name.endswith(".zst") for name in modules.kept)
+def _useless(config: Bootstrap, modules: _Modules) -> frozenset[str]:
+    """The packages of the runtime that are of no use here."""
+    compressed = config.post_switch.modules is not None or any(name.endswith(".zst") for name in modules.kept)
+    return packages.left_out(config, compressed_modules=compressed)
 
 
-def speaks_tls(config: Bootstrap) -> bool:
-    """Whether a process has an https probe."""
-    handoff = config.post_switch.handoff
-    processes = handoff.processes.values() if isinstance(handoff, Supervise) else ()
-    probes = [probe for each in processes for probe in (each.startup_probe, each.readiness_probe, each.liveness_probe)]
-    handlers = [probe.handler for probe in probes if probe is not None]
-    return any(isinstance(handler, HttpGet) and handler.scheme == "https" for handler in handlers)
+def _package(path: str) -> str:
+    """The top-level package that a file of the runtime belongs to: the folder below ``lib/pythonX.Y``, or ""."""
+    below = path.removeprefix(f"{runtime.library(runtime.PREFIX).lstrip('/')}/")
+    return below.split("/", 1)[0] if below != path else ""
 
 
 # -- modules ---------------------------------------------------------------------------------------
