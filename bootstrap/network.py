@@ -79,7 +79,7 @@ def is_ipv4(text: str) -> bool:
     """Whether ``text`` is an IPv4 address in dotted form, all four numbers written out."""
     try:
         socket.inet_pton(socket.AF_INET, text)
-    except OSError:
+    except (OSError, ValueError):  # the latter for a NUL byte
         return False
     return True
 

@@ -46,6 +46,7 @@ def test_ip_is_read_as_the_kernel_reads_it(text: str, wanted: Address | None) ->
         (":::24::eth0:none", "our address, is empty"),
         ("host.example", 'the address "host.example" is not a numeric IPv4 address'),
         ("10.0.2.15::router:24", 'the gateway "router" is not'),
+        ("10.0\0.2.15", "is not a numeric IPv4 address"),
         ("10.0.2.15:::255.0.255.0", "it has gaps"),
         ("10.0.2.15:::33", '"33" is not a netmask'),
     ],
