@@ -36,13 +36,14 @@ class Ending:
 
 async def go_down(life: Life, ending: Ending) -> None:
     """After the processes: everything else, the file systems, and the last words to the host and on the console."""
-    if life.phase != "failed" or life.who is Identity.MACHINE:  # else it has just been told, and nothing else ends
+    failed = life.phase == "failed"
+    if not failed or life.who is Identity.MACHINE:  # else it has just been told, and nothing else ends
         log.info(f"going down: {ending.reason}")
     life.phase = "shutdown"
     if life.who is Identity.MACHINE:
         await report(life, ending)
     try:
-        await _end_others(life)
+        await _end_others(life, failed)
     except Exception as error:
         if not refused(error):
             raise
@@ -57,13 +58,13 @@ async def go_down(life: Life, ending: Ending) -> None:
     life.stderr.flush(1.0)
 
 
-async def _end_others(life: Life) -> None:
+async def _end_others(life: Life, failed: bool) -> None:
     timeout = life.config.shutdown.timeout
     if life.who is Identity.MACHINE:
         await shutdown.go_down(timeout)
     elif life.who is Identity.CONTAINER:
         await shutdown.end_others(timeout)
-    else:  # nobody else would: none is left, unless the supervisor itself has failed
+    elif failed:  # perhaps the supervisor itself, and nobody else would; else only sessions are left, which end with us
         await life.reaper.end_all(timeout * shutdown.TERM_SHARE)
 
 
