@@ -49,6 +49,16 @@ class Desk:
             time.sleep(0.02)
         return found
 
+    def until_connected(self) -> None:
+        """Until somebody's connection to the control socket stands (/proc/net/unix: state 3, SS_CONNECTED)."""
+        deadline = time.monotonic() + PATIENCE
+        bound = (f" {self.socket}", f" {self.socket}.new")  # it was renamed since
+        while not any(
+            line.endswith(bound) and line.split()[5] == "03" for line in Path("/proc/net/unix").read_text().splitlines()
+        ):
+            assert time.monotonic() < deadline, "nobody came"
+            time.sleep(0.02)
+
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "OCELOT_SOCKET": self.socket}

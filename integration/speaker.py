@@ -47,6 +47,11 @@ def closed_within(message: bytes, seconds: float) -> bool:
 def do(word: str) -> None:
     if "=" in word:
         send(word.replace("+", "\n").encode())
+    elif word.startswith("await:"):
+        while not os.path.exists(word.removeprefix("await:")):
+            time.sleep(0.01)
+    elif word.startswith("mark:"):
+        os.close(os.open(word.removeprefix("mark:"), os.O_CREAT | os.O_WRONLY))
     elif word == "barrier":
         print("barrier", closed_within(b"BARRIER=1", 10), flush=True)
     elif word == "fdstore":

@@ -91,7 +91,8 @@ def test_wait_returns_when_it_has_come(machine: Desk) -> None:
     assert machine.ctl("wait", "done", "--for", "completed").returncode == 0
     assert machine.ctl("wait", "failing", "--for", "exited").returncode == 0
     waiting = subprocess.Popen([*CTL, "wait", "web", "--for", "stopped", "--json"], env=machine.environment, stdout=-1)
-    time.sleep(0.2)
+    machine.until_connected()
+    assert machine.ctl("status").returncode == 0  # what was asked later has its answer
     assert waiting.poll() is None
     machine.ctl("stop", "web")
     output, _ = waiting.communicate(timeout=PATIENCE)

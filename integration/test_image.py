@@ -70,16 +70,21 @@ ctypes.CDLL(None).reboot(0x4321FEDC)
 """
 
 
-def copy_packages(checkout: Path) -> Path:
-    """A checkout that does not change while these tests run."""
+def copy_packages(source: Path, checkout: Path) -> Path:
     for package in ("ocelot", "bootstrap", "supervisor"):
-        shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     return checkout
 
 
 @pytest.fixture(scope="module")
-def ocelot(tmp_path_factory: pytest.TempPathFactory) -> Ocelot:
-    return partial(run_ocelot, copy_packages(tmp_path_factory.mktemp("checkout")))
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that does not change while these tests run."""
+    return copy_packages(CHECKOUT, tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def ocelot(checkout: Path) -> Ocelot:
+    return partial(run_ocelot, checkout)
 
 
 def run_ocelot(
@@ -164,12 +169,11 @@ def test_it_holds_what_the_kernel_and_the_switch_need(initramfs: Path, config: P
         assert not path.endswith(".py"), "sources cost start-up time"
 
 
-def test_the_same_inputs_give_the_same_bytes(initramfs: Path, config: Path, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(initramfs: Path, config: Path, checkout: Path, tmp_path: Path) -> None:
     """Another checkout, another umask, time zone, locale and hash seed, and nothing kept from before."""
-    checkout = copy_packages(tmp_path / "elsewhere" / "deep")
     output = tmp_path / "again.zst"
     done = run_ocelot(
-        checkout,
+        copy_packages(checkout, tmp_path / "elsewhere" / "deep"),
         *("initramfs", "build", "-f", config, "-o", output, "--no-cache"),
         umask=0o077,
         TZ="Pacific/Chatham",
@@ -324,9 +328,9 @@ def test_a_relative_prefix_is_refused(ocelot: Ocelot, tmp_path: Path) -> None:
     assert (done.returncode, "absolute" in done.stderr) == (1, True)
 
 
-def test_an_installed_ocelot_builds_it_too(tmp_path: Path) -> None:
+def test_an_installed_ocelot_builds_it_too(checkout: Path, tmp_path: Path) -> None:
     """From a folder that ocelot shares with the packages it needs, as pip makes it."""
-    site = copy_packages(tmp_path / "site")
+    site = copy_packages(checkout, tmp_path / "site")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry)

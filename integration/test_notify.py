@@ -15,8 +15,7 @@ import pytest
 import trio
 
 from integration import speaker
-from integration.desk import SLEEPER, Desk, desk
-from integration.test_probes import processes, until
+from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.config import structs
 from ocelot.wire.client import call
 from supervisor.notify import Notifications
@@ -31,7 +30,7 @@ def speaking(*words: str, **more: Any) -> dict[str, Any]:
 
 
 def heard(machine: Desk, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = processes(machine)[name]["health"]["notify"]
+    found: dict[str, Any] = machine.processes()[name]["health"]["notify"]
     return found
 
 
@@ -53,9 +52,9 @@ def test_what_processes_say(tmp_path: Path) -> None:
         },
     }
     with desk(tmp_path, said) as machine:
-        found = until(machine, lambda all_: all(each["state"] == "running" for each in all_.values()))
-        until(machine, lambda all_: all_["stops"]["ready"] is False)
-        found = until(machine, lambda all_: all_["reloads"]["health"]["notify"]["state"] == "reloading")
+        found = machine.until(lambda all_: all(each["state"] == "running" for each in all_.values()))
+        machine.until(lambda all_: all_["stops"]["ready"] is False)
+        found = machine.until(lambda all_: all_["reloads"]["health"]["notify"]["state"] == "reloading")
         for name in set(said) - {"stops"}:
             assert found[name]["ready"], name
         notify = {name: process["health"]["notify"] for name, process in found.items()}
@@ -94,26 +93,27 @@ def test_systemd_notify_in_a_script(tmp_path: Path) -> None:
     said["other"] = {**said["script"], "user": "nobody"}
     said["other"]["readinessProbe"] = {"handler": {"type": "exec", "command": ["id", "-u"]}}
     with desk(tmp_path, said) as machine:
-        found = until(machine, lambda all_: all(each["ready"] for each in all_.values()))
+        found = machine.until(lambda all_: all(each["ready"] for each in all_.values()))
         assert found["other"]["health"]["probes"][0]["output"] == "65534"
         assert found["script"]["health"]["notify"]["text"] == "up"
         assert found["user"]["health"]["notify"]["mainPid"] == found["user"]["pid"]
 
 
 def test_who_is_not_of_the_process_is_not_heard(tmp_path: Path) -> None:
-    waiting = {**SLEEPER, "notify": "systemd"}
-    with desk(tmp_path, {"victim": waiting, "other": speaking("READY=1")}) as machine:
-        found = until(machine, lambda all_: all_["other"]["ready"] and all_["victim"]["pid"])
+    go = tmp_path / "go"
+    victim = speaking(f"await:{go}", "STATUS=mine")
+    with desk(tmp_path, {"victim": victim, "other": speaking("READY=1")}) as machine:
+        found = machine.until(lambda all_: all_["other"]["ready"] and all_["victim"]["pid"])
         environment = Path(f"/proc/{found['victim']['pid']}/environ").read_bytes().split(b"\0")
         address = next(each[14:].decode() for each in environment if each.startswith(b"NOTIFY_SOCKET="))
         for _ in range(500):
             speaker.send(b"READY=1\nMAINPID=1", address=address)
         for _ in range(3):  # of another user, and ended before anybody can look at them
             speaker.from_a_child(b"READY=1", uid=65534, address=address)
-        time.sleep(0.6)  # those that came too fast are read by now
-        victim = processes(machine)["victim"]
-        assert (victim["state"], victim["ready"]) == ("starting", False)
-        assert victim["health"]["notify"]["state"] == "silent"
+        go.touch()
+        found = machine.until(lambda all_: all_["victim"]["health"]["notify"]["text"] == "mine")  # and all before it
+        assert (found["victim"]["state"], found["victim"]["ready"]) == ("starting", False)
+        assert found["victim"]["health"]["notify"]["mainPid"] in (None, found["victim"]["pid"])
         log = machine.log.read_text()
         assert log.count("victim: notify: a message from pid") == 1
 
@@ -121,7 +121,7 @@ def test_who_is_not_of_the_process_is_not_heard(tmp_path: Path) -> None:
 def test_a_flood_keeps_nobody_else_waiting(tmp_path: Path) -> None:
     floods = {f"flood{number}": speaking("flood", "flood", "READY=1") for number in range(3)}
     with desk(tmp_path, floods) as machine:
-        until(machine, lambda all_: any(each["health"]["notify"]["text"] for each in all_.values()))
+        machine.until(lambda all_: any(each["health"]["notify"]["text"] for each in all_.values()))
         waited = []
         for _ in range(20):
             began = time.monotonic()
@@ -130,7 +130,7 @@ def test_a_flood_keeps_nobody_else_waiting(tmp_path: Path) -> None:
             time.sleep(0.02)
         print(f"a status during a flood: {sorted(waited)[10] * 1000:.0f}ms, at most {max(waited) * 1000:.0f}ms")
         assert sorted(waited)[10] < 0.2
-        until(machine, lambda all_: all(each["ready"] for each in all_.values()))
+        machine.until(lambda all_: all(each["ready"] for each in all_.values()))
 
 
 def test_deadlines_and_watchdogs(tmp_path: Path) -> None:
@@ -147,15 +147,14 @@ def test_deadlines_and_watchdogs(tmp_path: Path) -> None:
         "trigger": speaking("READY=1", "0.2", "WATCHDOG=trigger", notify=watchdog, restartPolicy=again),
     }
     with desk(tmp_path, said) as machine:
-        found = until(
-            machine,
+        found = machine.until(
             lambda all_: all(all_[name]["restarts"] for name in ("silent", "trigger")) and all_["extends"]["ready"],
         )
         assert found["silent"]["restartsByCause"].keys() == {"watchdog"}
         assert found["trigger"]["restartsByCause"].keys() == {"watchdog"}
         assert (found["faithful"]["restarts"], found["faithful"]["ready"]) == (0, True)
         assert found["faithful"]["health"]["notify"]["watchdog"] == 0.3
-        found = until(machine, lambda all_: all_["never"]["state"] == all_["no-newline"]["state"] == "exited")
+        found = machine.until(lambda all_: all_["never"]["state"] == all_["no-newline"]["state"] == "exited")
         assert found["never"]["lastExit"]["cause"] == "startup"
         assert "it did not say that it is ready within 0.2s" in found["never"]["reason"]
         log = machine.log.read_text()
@@ -173,13 +172,13 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
                 notify = all_["daemon"]["health"]["notify"]
                 return bool(notify["text"].startswith("goes on") and notify["mainPid"] == all_["daemon"]["pid"])
 
-            found: dict[str, Any] = until(machine, heir)["daemon"]
+            found: dict[str, Any] = machine.until(heir)["daemon"]
             return found
 
         found = goes_on()
         assert (found["state"], found["ready"], found["restarts"]) == ("running", True, 0)
         os.kill(found["pid"], signal.SIGKILL)
-        until(machine, lambda all_: all_["daemon"]["restarts"] == 1)
+        machine.until(lambda all_: all_["daemon"]["restarts"] == 1)
         last = goes_on()
         assert (last["restartsByCause"], last["lastExit"]["signal"]) == ({"signal": 1}, "SIGKILL")
         assert machine.ctl("stop", "daemon").returncode == 0
@@ -190,21 +189,29 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
 
 def test_who_spoke_while_ocelot_had_no_time_is_not_condemned(tmp_path: Path) -> None:
     """A machine that is overloaded, or was paused, must not kill processes that did what they should."""
+    limit, go, spoken = 2.0, tmp_path / "go", [tmp_path / "late", tmp_path / "newline"]
+    script = f"while [ ! -e {go} ]; do sleep 0.01; done; echo >&5; : > {spoken[1]}; exec sleep 1000"
     said = {
-        "faithful": speaking("READY=1", *["ping"] * 50, notify={"type": "systemd", "watchdog": "400ms"}),
-        "late": speaking("0.5", "READY=1", notify={"type": "systemd", "timeout": "700ms"}),
+        "faithful": speaking("READY=1", *["ping"] * 50, notify={"type": "systemd", "watchdog": f"{limit}s"}),
+        "late": speaking(
+            f"await:{go}", "READY=1", f"mark:{spoken[0]}", notify={"type": "systemd", "timeout": f"{limit}s"}
+        ),
         "newline": {
             "program": "/bin/sh",
-            "arguments": ["-c", "sleep 0.5; echo >&5; exec sleep 1000"],
-            "notify": {"fd": 5, "timeout": "700ms"},
+            "arguments": ["-c", script],
+            "notify": {"fd": 5, "timeout": f"{limit}s"},
         },
     }
     with desk(tmp_path, said) as machine:
-        until(machine, lambda all_: all_["faithful"]["ready"] and all_["late"]["pid"] and all_["newline"]["pid"])
+        machine.until(lambda all_: all_["faithful"]["ready"] and all_["late"]["pid"] and all_["newline"]["pid"])
         machine.process.send_signal(signal.SIGSTOP)
-        time.sleep(1.2)
+        stopped = time.monotonic()
+        go.touch()
+        while time.monotonic() < stopped + limit + 0.1 or not all(path.exists() for path in spoken):
+            assert time.monotonic() < stopped + PATIENCE
+            time.sleep(0.02)
         machine.process.send_signal(signal.SIGCONT)
-        found = until(machine, lambda all_: all(each["state"] != "starting" for each in all_.values()))
+        found = machine.until(lambda all_: all(each["state"] != "starting" for each in all_.values()))
         assert {name: (each["state"], each["restarts"]) for name, each in found.items()} == dict.fromkeys(
             said, ("running", 0)
         )
@@ -218,6 +225,9 @@ class Silent:
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
         self.ready[fd] = ready
+
+    def add_again(self, fd: int, ready: Callable[[], None]) -> None:
+        self.add(fd, ready)
 
     def remove(self, fd: int) -> None:
         self.ready.pop(fd, None)

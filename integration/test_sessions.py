@@ -229,24 +229,37 @@ def test_without_the_upgrade_it_says_what_is_missing(machine: Desk) -> None:
 def test_a_shell_with_job_control_window_size_and_its_own_status(machine: Desk) -> None:
     terminal = Terminal([*CTL, "shell", "-e", "ENV=", "web"], machine.environment)
     termios.tcsetwinsize(terminal.fd, (33, 77))
-    terminal.type("PS1='> '; stty size; echo do''ne\n")
-    terminal.expect("done")
+    terminal.type("PS1='> '; stty size; echo do''ne $$.\n")
+    terminal.expect("done ")
+    shell = int(terminal.expect(".").removesuffix("."))
     termios.tcsetwinsize(terminal.fd, (40, 80))
     terminal.type("while test \"$(stty size)\" != '40 80'; do :; done; echo resi''zed\n")
     terminal.expect("resized")
     terminal.type("echo $COLOUR; tty; echo sle''eping; sleep 1000\n")
     assert "blue" in terminal.expect("sleeping")
-    time.sleep(0.3)  # until sleep is in the foreground: nothing tells
+    await_foreground(shell)
     terminal.type("\x03")
     terminal.type("echo status=$?.\n")
     terminal.expect("status=130.")
     terminal.type("set -m; sleep 1000; echo stop''ped\n")
-    time.sleep(0.3)
+    await_foreground(shell)
     terminal.type("\x1a")
     terminal.expect("stopped")
     terminal.type("kill -9 %1\n")
     terminal.type("exit 5\nexit 5\n")  # a shell may warn of stopped jobs once
     assert terminal.end() == 5
+
+
+def await_foreground(shell: int) -> None:
+    """Until a program that the shell has started is in the foreground of their terminal (proc(5): pgrp and tpgid)."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        for child in Path(f"/proc/{shell}/task/{shell}/children").read_text().split():
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()
+            if fields[2] == fields[5] and Path(f"/proc/{child}/comm").read_text() == "sleep\n":
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_terminal_that_goes_takes_the_session_along(machine: Desk) -> None:

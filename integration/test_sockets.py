@@ -17,7 +17,6 @@ import pytest
 
 from integration.desk import PATIENCE, SLEEPER, desk
 from integration.test_metrics import free_port
-from integration.test_probes import processes, until
 from ocelot.config import structs
 from supervisor.sockets import Listening
 
@@ -99,12 +98,12 @@ def test_no_connection_is_refused_while_the_server_is_killed_again_and_again(tmp
     path = str(tmp_path / "folder" / "server.sock")
     listen = f"tcp://127.0.0.1:{port}" if kind == "tcp" else f"unix://{path}"
     with desk(tmp_path, {"server": serving([{"name": "main", "listen": listen}], "main")}) as machine:
-        until(machine, lambda all_: all_["server"]["pid"] and (kind == "tcp" or os.path.exists(path)))
+        machine.until(lambda all_: all_["server"]["pid"] and (kind == "tcp" or os.path.exists(path)))
         family, where = (socket.AF_INET, ("127.0.0.1", port)) if kind == "tcp" else (socket.AF_UNIX, path)
         with Load(family, where) as load:
             for count in range(15):
-                pid = until(
-                    machine, lambda all_, count=count: all_["server"]["restarts"] == count and all_["server"]["pid"]
+                pid = machine.until(
+                    lambda all_, count=count: all_["server"]["restarts"] == count and all_["server"]["pid"]
                 )
                 served = load.served
                 deadline = time.monotonic() + PATIENCE
@@ -112,7 +111,7 @@ def test_no_connection_is_refused_while_the_server_is_killed_again_and_again(tmp
                     assert time.monotonic() < deadline
                     time.sleep(0.002)
                 os.kill(pid["server"]["pid"], signal.SIGKILL)
-            until(machine, lambda all_: all_["server"]["restarts"] == 15)
+            machine.until(lambda all_: all_["server"]["restarts"] == 15)
         print(
             f"{kind}: {load.served} connections served by {len(load.answers) - 1} processes, {load.cut} cut, none refused"
         )
@@ -120,7 +119,7 @@ def test_no_connection_is_refused_while_the_server_is_killed_again_and_again(tmp
         assert load.served > 15 * 20
         assert len(load.answers - {b""}) >= 15
         assert load.cut <= 15 * 2
-        assert processes(machine)["server"]["restartsByCause"] == {"signal": 15}
+        assert machine.processes()["server"]["restartsByCause"] == {"signal": 15}
     assert not os.path.exists(path)
 
 
@@ -137,7 +136,7 @@ def test_every_kind_of_socket(tmp_path: Path) -> None:
         {"name": "abstract", "listen": f"@{tmp_path}"},
     ]
     with desk(tmp_path, {"server": serving(sockets, "datagrams")}) as machine:
-        until(machine, lambda all_: "'abstract'" in machine.log.read_text())
+        machine.until(lambda all_: "'abstract'" in machine.log.read_text())
         assert (
             "{'all': ('AF_INET6', 'SOCK_STREAM', True), 'datagrams': ('AF_INET6', 'SOCK_DGRAM', True),"
             " 'owned': ('AF_UNIX', 'SOCK_STREAM', True), 'abstract': ('AF_UNIX', 'SOCK_STREAM', True)}"
@@ -175,7 +174,7 @@ def test_what_is_in_the_way_is_said_and_tried_again(tmp_path: Path) -> None:
             ),
         }
         with desk(tmp_path, set_) as machine:
-            found = until(machine, lambda all_: all(each["state"] in ("backoff", "fatal") for each in all_.values()))
+            found = machine.until(lambda all_: all(each["state"] in ("backoff", "fatal") for each in all_.values()))
             for name, address in (("port", f"tcp://127.0.0.1:{port}"), ("path", f"unix://{path}")):
                 assert (
                     f'cannot open its sockets: cannot listen on "{address}": Address already in use'
@@ -186,7 +185,7 @@ def test_what_is_in_the_way_is_said_and_tried_again(tmp_path: Path) -> None:
             assert (tmp_path / "file").read_text() == "precious"
             assert not (tmp_path / "user").exists()
             busy.close()
-            found = until(machine, lambda all_: all_["port"]["state"] == "running")
+            found = machine.until(lambda all_: all_["port"]["state"] == "running")
             assert found["port"]["restartsByCause"].keys() == {"spawn-failed"}
         assert path.exists()
 
@@ -233,7 +232,7 @@ def test_replicas_share_their_sockets(tmp_path: Path) -> None:
 
         def running(count: int) -> dict[str, int]:
             """The pids of so many replicas."""
-            found = until(machine, lambda all_: sum(_serves(name, each) for name, each in all_.items()) == count)
+            found = machine.until(lambda all_: sum(_serves(name, each) for name, each in all_.items()) == count)
             return {name: each["pid"] for name, each in found.items() if _serves(name, each)}
 
         first = running(3)
@@ -258,14 +257,14 @@ def test_replicas_share_their_sockets(tmp_path: Path) -> None:
             file["processes"]["web"]["environment"] = {"NEW": "1"}
             (tmp_path / "ocelot.yaml").write_text(json.dumps(file))
             assert machine.ctl("reload").returncode == 0
-            again = until(machine, lambda all_: all_["web[1]"]["pid"] not in (None, before["web[1]"]))
+            again = machine.until(lambda all_: all_["web[1]"]["pid"] not in (None, before["web[1]"]))
             _until_served_by(load, running(2))
             assert again["web[0]"]["pid"] != before["web[0]"]
             socket_ |= {held(pid) for pid in running(2).values()}
             del file["processes"]["web"]["replicas"]
             (tmp_path / "ocelot.yaml").write_text(json.dumps(file))
             assert machine.ctl("reload").returncode == 0
-            alone = until(machine, lambda all_: all_.keys() == {"web", "other"} and all_["web"]["pid"])
+            alone = machine.until(lambda all_: all_.keys() == {"web", "other"} and all_["web"]["pid"])
             _until_served_by(load, {"web": alone["web"]["pid"]})
             socket_.add(held(alone["web"]["pid"]))
         assert load.failed == []
