@@ -206,3 +206,83 @@ def test_the_kernel_log_takes_records_of_every_length(tmp_path: Path) -> None:
         os.close(reader)
     assert texts[0] == "hello"
     assert "".join(texts[1:]) == "y" * 2500
+
+
+class Reader:
+    """A daemon that reads when it is told to; its queue holds what the kernel gives to everybody."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.texts: list[str] = []
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def read(self) -> None:
+        """All that is there."""
+        while select.select([self.socket], [], [], 0)[0]:
+            self.texts.append(self.socket.recv(9000).decode().partition(" - - - ")[2])
+
+    async def read_slowly(self, pause: float = 0.001) -> None:
+        while True:
+            self.read()
+            await trio.sleep(pause)
+
+
+@pytest.mark.parametrize("full", ["drop", "block"])
+def test_a_daemon_that_is_slower_than_the_process_gets_every_line(tmp_path: Path, full: str) -> None:
+    """Though the kernel queues but a few messages: neither is anything dropped, nor a second waited for each few."""
+
+    async def main(reader: Reader) -> None:
+        destination = structs.Syslog(address=str(tmp_path / "log"))
+        output = Output("w", config(destination, on_full=full), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        async with relaying(output), trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read_slowly)
+            with trio.fail_after(DEADLINE):
+                assert await child(output, "seq 3000") == 0
+            nursery.cancel_scope.cancel()
+        reader.read()
+        assert output.counters["stdout"].dropped == 0
+        assert reader.texts == [str(number) for number in range(1, 3001)]
+
+    with Reader(tmp_path / "log") as reader:
+        trio.run(main, reader)
+
+
+def test_a_daemon_that_does_not_read_holds_up_only_those_who_chose_it(tmp_path: Path) -> None:
+    async def main(reader: Reader) -> None:
+        destination = structs.Syslog(address=str(tmp_path / "log"))
+        dropping = Output("d", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        blocking = Output("b", config(destination, on_full="block"), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        with messages() as said, trio.fail_after(DEADLINE):
+            async with relaying(dropping):
+                began = trio.current_time()
+                assert await child(dropping, "seq 100000; seq 100000") == 0
+                assert trio.current_time() - began < 10  # it is waited for once, and not for each block
+            assert dropping.counters["stdout"].dropped > 1_000_000
+            assert len([line for line in said if "takes nothing more" in line]) == 1
+            async with relaying(blocking):
+                ends = blocking.open()
+                process = subprocess.Popen(["seq", "40000"], stdout=ends.stdout)
+                ends.close()
+                with trio.move_on_after(2) as waited:
+                    while process.poll() is None:
+                        await trio.sleep(0.05)
+                assert waited.cancelled_caught, "the process is held up"
+                assert blocking.counters["stdout"].dropped == 0
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(reader.read_slowly, 0.0)
+                    while process.poll() is None:
+                        await trio.sleep(0.05)
+                    await blocking.finish()
+                    nursery.cancel_scope.cancel()
+        reader.read()
+        assert blocking.counters["stdout"].dropped == 0
+        assert reader.texts[-1] == "40000"
+
+    with Reader(tmp_path / "log") as reader:
+        trio.run(main, reader)

@@ -6,11 +6,14 @@ Imported when a process forwards its output.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+
+import trio
 
 from ocelot.errors import OcelotError
 from ocelot.linux.identity import Identity, identity
@@ -79,6 +82,9 @@ class SyslogSink(Opened):
         self._priority = FACILITY_DAEMON * 8 + SEVERITY[stream]
         self._name = "".join(c if 33 <= ord(c) < 127 else "_" for c in name)[:48] or "-"
         self._now = now or real_time
+        self._waits = False
+        self._stuck = False  # it has taken nothing for as long as anybody waits for it
+        self._pollable = True  # whether the kernel tells when there is space again
         self._limit = (UDP_MAX if address.startswith("udp://") else SYSLOG_MAX) - len(self.format(b""))
 
     def offer(self, data: bytes) -> int:
@@ -94,6 +100,28 @@ class SyslogSink(Opened):
                 raise
             taken += length
         return taken
+
+    async def ready(self, stall: float | None) -> bool:
+        """Until the daemon has read something, which poll(2) tells of a connected socket: it queues but ten messages.
+
+        Once it has read nothing for ``stall`` seconds, nobody who drops waits for it until it has taken something again.
+        """
+        if self._socket is None or not self._pollable:
+            return await super().ready(stall)
+        if self._stuck and stall is not None:
+            await trio.lowlevel.checkpoint()
+            return False
+        self._waits = True
+        try:
+            with trio.move_on_after(math.inf if stall is None else stall):
+                await trio.lowlevel.wait_writable(self._socket)
+                return True
+            self._stuck = True
+        except trio.ClosedResourceError:
+            pass
+        finally:
+            self._waits = False
+        return False
 
     def _send(self, message: bytes) -> bool:
         """False when it has no space now. A daemon that was restarted has another socket at the same path."""
@@ -118,8 +146,10 @@ class SyslogSink(Opened):
             self._socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                self._pollable = error.errno == errno.EAGAIN
                 return False
             raise
+        self._stuck = False
         return True
 
     def format(self, text: bytes) -> bytes:
@@ -131,6 +161,8 @@ class SyslogSink(Opened):
     def close(self) -> None:
         self._fd = -1
         if self._socket is not None:
+            if self._waits:
+                trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._socket = None
 

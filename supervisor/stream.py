@@ -204,8 +204,8 @@ class Stream:
             self._relay.add_again(self._fd, self._pump)
 
     def release(self) -> None:
-        """The unfinished line has waited long enough."""
-        if not self._holding and not self._send_rest():
+        """The unfinished line has waited long enough; behind what the sink has yet to take, it waits on."""
+        if not self._holding and not self._finishing and not self._send_rest():
             self._hold()
 
     async def wait(self) -> None:
