@@ -106,7 +106,10 @@ class SyslogSink(Opened):
 
         Once it has read nothing for ``stall`` seconds, nobody who drops waits for it until it has taken something again.
         """
-        if self._socket is None or not self._pollable:
+        if self._socket is None:  # what waits is of an image of ocelot before this one
+            await trio.lowlevel.checkpoint()
+            return True
+        if not self._pollable:
             return await super().ready(stall)
         if self._stuck and stall is not None:
             await trio.lowlevel.checkpoint()
