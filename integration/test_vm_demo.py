@@ -83,7 +83,7 @@ def on_a_terminal(command: list[str]) -> Iterator[Terminal]:
 
 def test_an_interactive_guest_on_a_terminal() -> None:
     with on_a_terminal([*DEMO, "--shell"]) as terminal:
-        terminal.expect(r"^/ # ")
+        terminal.expect(r"^[/~] # ")
         terminal.type("ocelotctl wait web --for ready --timeout 60s; ocelotctl status; echo said $?\r")
         terminal.expect(r"^prepare +exited .*\nweb +running .*\nshell +running ")
         terminal.expect(r"^said 0$")

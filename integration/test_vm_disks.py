@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import zstandard
 
 from integration.lab import cache, initramfs, roots
@@ -33,7 +34,10 @@ PLAIN = (
 
 def compressed_modules(kernel: cache.Kernel, root: Path) -> cache.Kernel:
     """The same kernel with few modules, some of them compressed, and what depmod says of them."""
-    roots.modules(root, kernel, *(Path(name).name for name in COMPRESSED), *PLAIN)
+    names = [*(Path(name).name for name in COMPRESSED), *PLAIN]
+    if built_in := [name for name in names if not any(kernel.modules.rglob(f"{name}.ko*"))]:
+        pytest.skip(f"this kernel has no modules {', '.join(built_in)}: they are built in")
+    roots.modules(root, kernel, *names)
     folder = root / "lib/modules" / kernel.version
     shutil.copy2(kernel.modules / "modules.builtin", folder)
     dep = (folder / "modules.dep").read_text()
@@ -200,8 +204,8 @@ def test_a_rescue_shell_can_suspend_its_jobs_and_ends_with_its_time(lab: Lab) ->
     vm = lab.boot(RESCUE, includes=BUSYBOX)
     vm.expect("rescue shell")
     vm.expect("[#$] ")
-    vm.send("/bin/busybox sleep 1000\n")
-    vm.expect("sleep 1000")
+    vm.send("/bin/busybox sh -c 'echo in\"\"deed; exec /bin/busybox sleep 1000'\n")
+    vm.expect("^indeed")  # it has the terminal by now
     vm.send("\x1a")
     vm.expect("Stopped")
     vm.expect("time is over")

@@ -22,7 +22,7 @@ def test_a_shell_has_the_console_and_its_status_is_reported(lab: Lab, script: st
     vm = lab.boot(
         ROOT + f"postSwitch:\n  handoff:\n    mode: shell\n    program: /bin/sh\n{script}", devices=[NineP(tree)]
     )
-    vm.expect(r"^/ # ")
+    vm.expect(r"^[/~] # ")
     assert vm.run("tty").strip() == "/dev/ttyS0"
     assert vm.run("ls /tmp/script 2>/dev/null") == ("/tmp/script\n" if script else "")
     vm.send("exit 7\n")
@@ -132,7 +132,7 @@ def test_a_printed_template_boots_as_it_is(lab: Lab, mode: str) -> None:
     tree = lab.busybox()
     vm = lab.boot(text("bootstrap", mode), devices=[Virtiofs(tree)])
     if mode == "shell":
-        vm.expect(r"^/ # ")
+        vm.expect(r"^[/~] # ")
         vm.send("exit\n")
         assert vm.wait().status == 0
     elif mode == "supervise":

@@ -73,7 +73,7 @@ def test_a_microvm(lab: Lab) -> None:
 
 def test_128_mib_are_enough(lab: Lab) -> None:
     vm = lab.boot(NINE_P + SHELL, devices=[NineP(lab.busybox())], hardware=Hardware(memory=128))
-    vm.expect(r"^/ # ")
+    vm.expect(r"^[/~] # ")
     assert "Mem:" in vm.run("free -m")
     vm.send("exit\n")
     assert vm.wait().status == 0
@@ -106,7 +106,7 @@ def test_run_by_mistake_on_a_live_machine_it_refuses(lab: Lab) -> None:
         "  handoff: {mode: supervise, processes: {only: {program: /bin/true, type: oneshot}}}\n"
     )
     vm = lab.boot(NINE_P + SHELL, devices=[NineP(tree)])
-    vm.expect(r"^/ # ")
+    vm.expect(r"^[/~] # ")
     roots.script(tree, "/bin/state", STATE)
     vm.run("state > /tmp/before")
     run = "/usr/lib/ocelot/bin/ocelot bootstrap run -f /etc/mistake.yaml"

@@ -71,6 +71,9 @@ def daemon(package: str, program: str) -> Daemon | None:
     if unpacked is None:
         return None
     folders = [str(path) for path in (*root.glob("usr/lib/*-linux-gnu*"), *root.glob("lib/*-linux-gnu*"))]
+    folders += [
+        str(path) for path in root.glob(f"usr/lib/{package}")
+    ]  # where Ubuntu has libraries of nfs-ganesha's own
     return Daemon(unpacked, root, {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)})
 
 

@@ -21,6 +21,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.machinery import FrozenImporter
 
 import ocelot
 from ocelot import bundle
@@ -46,7 +47,7 @@ STAND_INS = {
     "trio._path": "absent",  # 75 ms, with pathlib and urllib
     "trio._subprocess": "absent",  # 69 ms; only supervisor.spawn starts processes
     "idna": "absent",  # 60 ms; for host names that are not ASCII
-    "ast": "absent",  # 45 ms, these two for inspect, to read sources that are not there
+    "ast": "ast_nodes",  # 45 ms, these two for inspect, to read sources that are not there
     "tokenize": "absent",  # 45 ms
     "decimal": "absent",  # msgspec looks up the types when it is loaded
     "attr.converters": "absent",  # 70 ms
@@ -240,7 +241,11 @@ def _make_base(folder: str, prefix: str, *, tls: bool) -> None:
     target = library(folder)
     os.makedirs(os.path.join(target, "lib-dynload"))  # without it the interpreter complains of a missing exec_prefix
     os.makedirs(os.path.join(folder, "bin"))
-    sources = [(module.origin, module.destination, False) for module in modules if module.kind == "source"]
+    sources = [
+        (module.origin, module.destination, False)
+        for module in modules
+        if module.kind == "source" and not _in_interpreter(module.name)
+    ]
     for name, standin in _stand_ins(tls=tls).items():
         path = os.path.join(os.path.dirname(__file__), "standins", f"{standin}.py")
         sources.append((path, f"{name.replace('.', '/')}.pyc", False))
@@ -257,6 +262,11 @@ def _make_base(folder: str, prefix: str, *, tls: bool) -> None:
     for entry in libraries:
         _take(entry.path, os.path.join(folder, "lib", entry.name), touch=entry.name != loader)
     elf.patch(python, interpreter=f"{prefix}/lib/{loader}", rpath=f"{prefix}/lib")
+
+
+def _in_interpreter(name: str) -> bool:
+    """Whether the interpreter has the module frozen in itself. It tells by the file of ``os`` where its library is."""
+    return name != "os" and FrozenImporter.find_spec(name) is not None
 
 
 def _loader(interpreter: str, libraries: Sequence[str]) -> str:
@@ -281,7 +291,9 @@ def _take(source: str, destination: str, *, touch: bool = True) -> None:
 def own_layer(folder: str, prefix: str) -> None:
     """Add ocelot's own modules, their data files and the two programs to the runtime at ``folder``."""
     modules = own_modules()
-    compile_sources([(module.origin, module.destination, True) for module in modules], library(folder), library(prefix))
+    # The descriptions of the records are shown by ``schema``; other docstrings only lie in memory, of PID 1 too.
+    sources = [(module.origin, module.destination, module.name.startswith("ocelot.config")) for module in modules]
+    compile_sources(sources, library(folder), library(prefix))
     for module in modules:
         if module.package:
             _copy_data(os.path.dirname(module.origin), os.path.join(library(folder), module.name.replace(".", "/")))

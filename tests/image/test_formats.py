@@ -97,6 +97,15 @@ def test_a_stand_in_gives_classes_and_says_what_is_missing() -> None:
         absent.__wrapped__  # noqa: B018
 
 
+def test_nodes_of_a_syntax_tree_can_be_made_but_nothing_is_parsed() -> None:
+    """From Python 3.14 on annotationlib, which inspect and dataclasses import, makes operator nodes when it is loaded."""
+    from ocelot.image.standins import ast_nodes
+
+    assert isinstance(ast_nodes.Add(), ast_nodes.AST)
+    with pytest.raises(NotImplementedError, match="parse is not part of this runtime"):
+        ast_nodes.parse("1 + 1")
+
+
 @pytest.mark.parametrize("source", sorted(set(STAND_INS.values())))
 def test_every_stand_in_has_a_source(source: str) -> None:
     assert (CHECKOUT / "ocelot/image/standins" / f"{source}.py").is_file()
