@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -163,7 +164,14 @@ class LoadModules:
                 f'cannot load modules: there is no folder "{roots[0]}"',
                 hint=f"this kernel is {release}: put its modules into the image, or set directory",
             )
-        return min(found, key=lambda place: len(place.resolution.missing))
+        best = min(found, key=lambda place: len(place.resolution.missing))
+        others = sorted({name for root in roots for name in _releases(root)} - {release})
+        if others and not best.directory.endswith(release) and not best.resolution.order:
+            raise OcelotError(
+                f"cannot load modules: those that are here are for kernel {' and '.join(others)}, this is {release}",
+                hint="build the initramfs for this kernel (--kernel-version), or start the machine with that one",
+            )
+        return best
 
     def _place(self, directory: str, machine: Machine) -> Place:
         dep_path = self.modules.dep_file_path
@@ -285,6 +293,13 @@ async def _finishes(work: Callable[[], None], progress: module_loading.Progress,
             progress.abandoned = True
         nursery.cancel_scope.cancel()
     return finished
+
+
+def _releases(root: str) -> list[str]:
+    """The kernels that a module directory has folders for: each holds a folder ``kernel``."""
+    with suppress(OSError):
+        return [name for name in os.listdir(root) if os.path.isdir(f"{root}/{name}/kernel")]
+    return []
 
 
 def _read(path: str) -> str | None:

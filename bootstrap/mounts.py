@@ -33,7 +33,7 @@ from ocelot.config.structs import (
 )
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
-from ocelot.linux.kmsg import Tail
+from ocelot.linux.kmsg import WARNING, Tail
 
 Resolver = Callable[[str], Awaitable[str]]
 """Turns the name of a server into a numeric address; raises OcelotError."""
@@ -195,7 +195,7 @@ class MountStep:
             try:
                 await _in_thread(overlay.assemble, layers, target, restrictions)
             except OSError as error:
-                raise mount_errors.explain(call, error, tail.lines()) from error
+                raise mount_errors.explain(call, error, tail.lines(level=WARNING)) from error
         except BaseException:
             overlay.discard(layers)
             raise
@@ -212,9 +212,9 @@ class MountStep:
                 call = replace(call, source=device)
             return await _attempt(call, machine, self._patience(wait), self.mount.timeout or CALL)
         except trio.TooSlowError:
-            raise mount_errors.too_slow(call, self.mount.timeout or CALL, tail.lines()) from None
+            raise mount_errors.too_slow(call, self.mount.timeout or CALL, tail.lines(level=WARNING)) from None
         except OSError as error:
-            raise mount_errors.explain(call, error, tail.lines()) from error
+            raise mount_errors.explain(call, error, tail.lines(level=WARNING)) from error
         finally:
             if image >= 0:
                 os.close(image)

@@ -17,6 +17,9 @@ PATH = "/dev/kmsg"
 LINE_LIMIT = 900
 """Bytes of text in one record: below the kernel's limit in every version, with room for the prefix."""
 
+WARNING, DEBUG = 4, 7
+"""Levels of the kernel's messages, syslog(2): the lower, the more urgent."""
+
 _DAEMON = 3 << 3  # the facility; without one the kernel marks a record as user text
 _PRIORITY = {LogLevel.TRACE: 7, LogLevel.DEBUG: 7, LogLevel.INFO: 6, LogLevel.WARN: 4, LogLevel.ERROR: 3}
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -90,8 +93,11 @@ class Tail:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def lines(self, limit: int = 5) -> tuple[str, ...]:
-        """The last ``limit`` messages of the kernel itself since then; empty if the log cannot be read."""
+    def lines(self, limit: int = 5, *, level: int = DEBUG) -> tuple[str, ...]:
+        """The last ``limit`` messages of the kernel itself since then, as urgent as ``level`` (syslog(2)) or more.
+
+        Empty if the log cannot be read.
+        """
         found: list[str] = []
         while self._fd >= 0:
             try:
@@ -102,7 +108,7 @@ class Tail:
                 break
             if not record:
                 break
-            message = parse_record(record)
+            message = parse_record(record, level)
             if message is not None:
                 found.append(message)
         return tuple(found[-limit:]) if limit > 0 else tuple(found)
@@ -114,11 +120,14 @@ class Tail:
             self._fd = -1
 
 
-def parse_record(record: bytes) -> str | None:
-    """The text of one record if the kernel itself wrote it, else None (user space wrote it, or it is malformed)."""
+def parse_record(record: bytes, level: int = DEBUG) -> str | None:
+    """The text of one record if the kernel itself wrote it, at ``level`` or more urgent.
+
+    Else None: user space wrote it, or it is malformed.
+    """
     head, semicolon, body = record.partition(b";")
     priority = head.split(b",", 1)[0]
-    if not semicolon or not priority.isdigit() or int(priority) >> 3 != 0:
+    if not semicolon or not priority.isdigit() or int(priority) > level:  # with a facility, user space's, it is above 7
         return None
     line = body.split(b"\n", 1)[0]  # what follows are continuation lines with the device
     return _ESCAPE.sub(lambda match: bytes((int(match.group(1), 16),)), line).decode("utf-8", "replace")

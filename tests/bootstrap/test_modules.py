@@ -110,6 +110,17 @@ def test_no_folder_at_all_says_which_kernel_this_is(host: Host) -> None:
     assert RELEASE in caught.value.hint
 
 
+def test_modules_of_another_kernel_are_told_from_missing_ones(host: Host) -> None:
+    host.place("root/lib/modules/1.2.3-other", "kernel/a.ko", dep="kernel/a.ko:\n")
+    with pytest.raises(OcelotError, match=f"are for kernel 1.2.3-other, this is {RELEASE}") as caught:
+        host.load(Modules(names=("kernel/a.ko",)), Kernel())
+    assert "--kernel-version" in caught.value.hint
+    kernel = Kernel()
+    host.place("carried", "kernel/b.ko")
+    host.load(Modules(names=("kernel/b.ko",)), kernel, after_switch=True)
+    assert kernel.names == ["b"], "others do not matter where a module is found"
+
+
 def test_parameters_come_from_the_file_and_then_from_the_command_line(host: Host) -> None:
     host.place("root/lib/modules", "k/x-a.ko")
     kernel = Kernel()

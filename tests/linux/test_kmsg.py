@@ -5,7 +5,7 @@ import os
 import pytest
 
 from ocelot.config.structs import LogLevel
-from ocelot.linux.kmsg import LINE_LIMIT, Kmsg, Tail, parse_record, records
+from ocelot.linux.kmsg import LINE_LIMIT, WARNING, Kmsg, Tail, parse_record, records
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,9 @@ def test_without_a_kernel_log_the_tail_is_empty() -> None:
 )
 def test_only_what_the_kernel_itself_says_is_kept(record: bytes, text: str | None) -> None:
     assert parse_record(record) == text
+
+
+def test_what_is_less_urgent_can_be_left_out() -> None:
+    assert parse_record(b"5,1,2,-;Key type dns_resolver registered\n", WARNING) is None
+    assert parse_record(b"4,1,2,-;a warning\n", WARNING) == "a warning"
+    assert parse_record(b"11,1,2,-;an error of user space\n", WARNING) is None
