@@ -144,7 +144,9 @@ def parser(only: str | None = None) -> ArgumentParser:
     import argparse
 
     common = argparse.ArgumentParser(add_help=False, formatter_class=_formatter)
-    common.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help="the control socket")
+    common.add_argument(
+        "--socket", metavar="PATH", default=argparse.SUPPRESS, help="the control socket, or vsock:CID:PORT of a machine"
+    )
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     top = argparse.ArgumentParser(
         prog="ocelotctl",

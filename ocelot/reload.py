@@ -112,7 +112,7 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, *, dry_run: boo
         held = with_live_sections(life.config, config)
         try:
             replacement = doors.prepare(life, held)
-        except ControlError as error:
+        except (ControlError, OSError) as error:
             return ReloadReply(file=path, applied=False, problems=[describe(error)], warnings=warnings)
         _hold(life, held)
         doors.begin(life, replacement)

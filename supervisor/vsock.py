@@ -40,22 +40,23 @@ def listen(port: int) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     except OSError as error:
-        raise _refused(port, error) from None
+        raise refusal(port, error) from None
     try:
         sock.bind((socket.VMADDR_CID_ANY, port))
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _refused(port, error) from None
+        raise refusal(port, error) from None
     return sock
 
 
-def _refused(port: int, error: OSError) -> ControlError:
+def refusal(port: int, error: OSError) -> ControlError:
+    """Why nobody can listen on ``port``, in words. The hint is part of them where it is all that helps: a log shows no hints."""
+    reason, hint = describe(error), ""
     if error.errno == errno.EAFNOSUPPORT:
-        reason, hint = "the kernel has no vsock", "load the module vmw_vsock_virtio_transport, or remove control.vsock"
-    else:
-        reason = describe(error)
-        hint = "choose another control.vsock.port" if error.errno == errno.EADDRINUSE else ""
+        reason = "the kernel has no vsock, as long as the module vmw_vsock_virtio_transport is not loaded"
+    elif error.errno == errno.EADDRINUSE:
+        hint = "choose another control.vsock.port"
     return ControlError(f"cannot listen on vsock port {port}: {reason}", hint=hint, kind="socket")
 
 

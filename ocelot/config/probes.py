@@ -85,7 +85,7 @@ class Notify(Base, frozen=True, kw_only=True):
 
 
 class Socket(Base, frozen=True, kw_only=True):
-    """A socket that is opened once and passed to every life of the process (sd_listen_fds(3)).
+    """A socket that is opened once and passed to every life of the process, and to every replica (sd_listen_fds(3)).
 
     ``listen``: ``tcp://HOST:PORT``, ``udp://HOST:PORT``, ``unix:///PATH``; ``HOST:PORT`` is TCP, ``/PATH`` a unix socket.
     ``mode``, ``user`` and ``group`` are those of a unix socket's file.

@@ -1,11 +1,13 @@
 """Addresses on vsock, and who may come from there."""
 
+import errno
+
 import pytest
 
 from ocelot.config import structs
 from ocelot.errors import ControlError
 from ocelot.wire import vsock
-from supervisor.vsock import HOST, refuse_others
+from supervisor.vsock import HOST, refusal, refuse_others
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,15 @@ def test_only_the_host_is_let_in(cid):
     refuse_others((HOST, 1024), HOST)
     with pytest.raises(ControlError, match=f"CID {cid} came over vsock, and only CID 2 may"):
         refuse_others((cid, 1024), HOST)
+
+
+def test_a_kernel_without_vsock_is_told_from_a_port_that_is_taken():
+    missing = refusal(9465, OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol"))
+    assert missing.message == (
+        "cannot listen on vsock port 9465: the kernel has no vsock, as long as the module vmw_vsock_virtio_transport is not loaded"
+    )
+    taken = refusal(9465, OSError(errno.EADDRINUSE, "Address already in use"))
+    assert (taken.message, taken.hint) == (
+        "cannot listen on vsock port 9465: Address already in use",
+        "choose another control.vsock.port",
+    )
