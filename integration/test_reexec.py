@@ -406,6 +406,14 @@ def test_health_and_what_says_it_go_on(tmp_path: Path) -> None:
     processes = {
         "ready": {**SLEEPER, "readinessProbe": {**probe, "period": "1h", "timeout": "1s"}},
         "alive": {**SLEEPER, "livenessProbe": probe},
+        "doubtful": {
+            **SLEEPER,
+            "livenessProbe": {
+                "handler": {"type": "exec", "command": ["/bin/false"]},
+                "period": "200ms",
+                "failureThreshold": 1000,
+            },
+        },
         "newline": shell(says, notify={"fd": 3, "timeout": "60s"}),
         "later": {**SLEEPER, "dependsOn": ["newline"]},
         "line": shell(
@@ -415,7 +423,10 @@ def test_health_and_what_says_it_go_on(tmp_path: Path) -> None:
     }
     with desk(tmp_path, processes) as running:
         until(lambda: now(running, "ready")["ready"] and now(running, "alive")["state"] == "running")
+        until(lambda: failures(running) > 3)
+        before = failures(running)
         reexec(running)
+        assert failures(running) >= before
         seen = by_name(running.json("status"))
         assert seen["ready"]["ready"], "though its next check is in an hour"
         assert {name: seen[name]["state"] for name in ("newline", "later", "line")} == {
@@ -434,6 +445,11 @@ def test_health_and_what_says_it_go_on(tmp_path: Path) -> None:
         runs = now(running, "alive")["health"]["probes"][0]["runs"]
         until(lambda: now(running, "alive")["health"]["probes"][0]["runs"] > runs)
         assert now(running, "alive")["restarts"] == 0
+
+
+def failures(running: Desk) -> int:
+    """In a row, of the probe that fails."""
+    return int(now(running, "doubtful")["health"]["probes"][0]["failures"])
 
 
 def test_sockets_are_held(tmp_path: Path) -> None:

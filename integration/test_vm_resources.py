@@ -59,13 +59,18 @@ echo '+memory +pids' > /sys/fs/cgroup/cgroup.subtree_control
 echo 0 > /sys/fs/cgroup/box/cgroup.procs
 exec ocelot supervise /srv/box.yaml
 """
+INNER = """
+echo inner: $(cat /proc/self/cgroup)
+echo "spared: $(cat /proc/1/oom_score_adj), not: $(cat /proc/self/oom_score_adj) $(sh -c 'cat /proc/self/oom_score_adj')"
+exec sleep 1000
+"""
 BOX_FILE = {
     "version": "1.0",
     "control": {"socket": "/run/box.sock"},
     "processes": {
         "inner": {
             "program": "sh",
-            "arguments": ["-c", "echo inner: $(cat /proc/self/cgroup); exec sleep 1000"],
+            "arguments": ["-c", INNER],
             "resources": {"memoryMax": "16MiB", "pidsMax": 5},
         },
         "hog": {
@@ -90,6 +95,7 @@ seen() { n=0; until grep -qs "$1" $2; do sleep 0.3; n=$((n+1)); [ $n -lt 60 ] ||
 seen 'max [1-9]' $G/bomb.process/pids.events 'a fork was refused'
 echo "bomb: $(cat $G/bomb.process/pids.current) of $(cat $G/bomb.process/pids.max)"
 seen 'nr_throttled [1-9]' $G/spin.process/cpu.stat 'a loop was throttled'
+ocelotctl metrics | grep -E '^ocelot_(process_(cgroup|pressure)|machine_pressure)' | sed 's/^/figure: /'
 ocelotctl stop swarm
 echo "swarm: $(ps -o args | grep -c '[s]leep 77') left, folder $(ls -d $G/swarm.process 2>/dev/null || echo gone)"
 n=0
@@ -131,7 +137,16 @@ def test_limits_are_set_enforced_and_told(lab: Lab) -> None:
     assert "swarm: 0 left, folder gone" in console
     assert "swarm: killed: still running 1s after SIGTERM" in console
 
+    figures = {name: float(value) for name, value in re.findall(r"figure: (\S+) (\S+)", console)}
+    assert figures['ocelot_process_cgroup_memory_limit_bytes{process="limited"}'] == 40 * 2**20
+    assert 0 < figures['ocelot_process_cgroup_memory_bytes{process="limited"}'] < 40 * 2**20
+    assert figures['ocelot_process_cgroup_throttled_seconds_total{process="spin"}'] > 0
+    assert figures['ocelot_process_pressure_seconds_total{kind="some",process="spin",resource="cpu"}'] > 0
+    assert figures['ocelot_process_cgroup_oom_kills_total{process="limited"}'] == 0
+    assert figures['ocelot_machine_pressure_seconds_total{kind="some",resource="cpu"}'] > 0
+
     assert re.search(r"inner: 0::/box/ocelot-\d+-1/inner\.process", console)
+    assert "spared: -1000, not: 0 0" in console, "where memory runs out the kernel spares PID 1 of a container alone"
     assert re.search(r"box folders: ocelot-\d+-1 ocelot\.self +subtree memory pids", console)
     box = re.search("box: ({.*})", console)
     assert box is not None
