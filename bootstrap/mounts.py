@@ -202,6 +202,7 @@ class MountStep:
 
     async def _mount(self, machine: Machine, target: str, tail: Tail) -> Call:
         wait = WAIT if self.mount.timeout is None else self.mount.timeout
+        began = trio.current_time()
         call = await self._prepare(machine, target, wait)
         await machine.load_file_system(call.fstype)
         image = -1
@@ -210,7 +211,10 @@ class MountStep:
                 read_only = bool(call.options.flags & syscalls.MS_RDONLY)
                 device, image = await _in_thread(loop.attach, call.source, read_only=read_only)
                 call = replace(call, source=device)
-            return await _attempt(call, machine, self._patience(wait), self.mount.timeout or CALL)
+            patience = self._patience(wait)
+            if self.mount.timeout is not None:  # of which loading modules took its part: the step as a whole ends then
+                patience -= trio.current_time() - began
+            return await _attempt(call, machine, patience, self.mount.timeout or CALL)
         except trio.TooSlowError:
             raise mount_errors.too_slow(call, self.mount.timeout or CALL, tail.lines(level=WARNING)) from None
         except OSError as error:
