@@ -1,0 +1,111 @@
+"""Procfiles and compose files: what becomes of each line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocelot.convert.command import convert
+from ocelot.convert.draft import write
+from ocelot.errors import OcelotError
+from tests.convert.drafts import keys, made
+
+
+def test_a_procfile(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1\n")
+    draft = made(
+        tmp_path,
+        "Procfile",
+        """\
+        # the app
+        web: bundle exec puma -p $PORT
+        worker: bin/worker --queue "low, high"
+        release: bin/migrate
+        """,
+    )
+    web = keys(draft, "web")
+    assert web["arguments"] == ["-c", "bundle exec puma -p $PORT"]
+    assert web["environmentVariables"] == {"PORT": "5000"}
+    assert web["environmentFile"] == str(tmp_path / ".env")
+    assert keys(draft, "worker")["arguments"] == ["--queue", "low, high"]
+    assert keys(draft, "release")["type"] == "oneshot"
+
+
+def test_a_line_of_a_procfile_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(OcelotError, match="Procfile:2: nonsense"):
+        made(tmp_path, "Procfile", "web: x\nnonsense\n")
+
+
+COMPOSE = """\
+    name: shop
+    x-common: &common {restart: unless-stopped}
+    services:
+      db:
+        <<: *common
+        image: postgres:15
+        command: ["postgres", "-c", "fsync=on"]
+        environment: {POSTGRES_DB: shop, DEBUG: true}
+        healthcheck: {test: ["CMD-SHELL", "pg_isready"], interval: 5s, timeout: 3s, retries: 5, start_period: 20s}
+        stop_signal: SIGINT
+        stop_grace_period: 1m
+        volumes: ["data:/var/lib"]
+        mem_limit: 512m
+        ulimits: {nofile: {soft: 1024, hard: 2048}, core: -1}
+      web:
+        entrypoint: /app/run --port ${APP_PORT:-8080} --price $$5
+        user: "1000:1000"
+        working_dir: /app
+        depends_on:
+          db: {condition: service_healthy, restart: true}
+          cache: {condition: service_started, required: false}
+        ports: ["80:8080"]
+        deploy: {replicas: 2, resources: {limits: {cpus: "0.5", memory: 64M, pids: 10}}}
+        cap_add: [NET_ADMIN]
+      cache:
+        image: redis:7
+        restart: on-failure:3
+    volumes: {data: {}}
+    """
+
+
+def test_a_compose_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("APP_PORT", raising=False)
+    draft = made(tmp_path, "compose.yaml", COMPOSE)
+    handler = {"type": "exec", "command": ["/bin/sh", "-c", "pg_isready"]}
+    assert keys(draft, "db") == {
+        "program": "postgres",
+        "arguments": ["-c", "fsync=on"],
+        "restartPolicy": {"type": "UnlessStopped"},
+        "environmentVariables": {"POSTGRES_DB": "shop", "DEBUG": "true"},
+        "readinessProbe": {"handler": handler, "period": "5s", "timeout": "3s", "failureThreshold": 5},
+        "startupProbe": {"handler": handler, "period": "5s", "timeout": "3s", "failureThreshold": 9},
+        "shutdownSignal": "SIGINT",
+        "terminationGracePeriod": "60s",
+        "resources": {"memoryMax": "512MiB"},
+        "limits": {"nofile": {"soft": 1024, "hard": 2048}, "core": "unlimited"},
+    }
+    web = keys(draft, "web")
+    assert web["arguments"] == ["--port", "8080", "--price", "$5"]
+    assert (web["user"], web["group"], web["replicas"]) == ("1000", "1000", 2)
+    assert web["dependsOn"] == {"db": {"condition": "Healthy", "restart": True}}
+    assert web["resources"] == {"memoryMax": "64MiB", "cpuMax": "50%", "pidsMax": 10}
+    assert web["capabilities"] == {"ambient": ["CAP_NET_ADMIN"]}
+    text = write(draft)
+    assert "# NOT CONVERTED: the file does not say what it runs" in text
+    for lost in (
+        "image: postgres:15",
+        "volumes: ['data:/var/lib']",
+        "ports: ['80:8080']",
+        "depends_on: cache",
+        "volumes: {'data': {}}",
+    ):
+        assert f"# not taken over: {lost}" in text
+
+
+@pytest.mark.parametrize("text", ["services: [1]\n", "a: b\n", "services: {a: [}\n", "services: {a: 3}\n"])
+def test_what_is_no_compose_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yml"
+    path.write_text(text)
+    with pytest.raises(OcelotError):
+        convert([str(path)], "compose")
