@@ -168,11 +168,12 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
     with desk(tmp_path, {"daemon": speaking("0.1", "succeed", restartPolicy=again)}) as machine:
 
         def goes_on() -> dict[str, Any]:
-            def heir(all_: dict[str, Any]) -> bool:
+            def settled(all_: dict[str, Any]) -> bool:
                 notify = all_["daemon"]["health"]["notify"]
-                return bool(notify["text"].startswith("goes on") and notify["mainPid"] == all_["daemon"]["pid"])
+                heir = notify["text"].startswith("goes on") and notify["mainPid"] == all_["daemon"]["pid"]
+                return bool(heir and all_["daemon"]["state"] == "running")
 
-            found: dict[str, Any] = machine.until(heir)["daemon"]
+            found: dict[str, Any] = machine.until(settled)["daemon"]
             return found
 
         found = goes_on()
