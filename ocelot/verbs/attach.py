@@ -36,6 +36,7 @@ def _add_attach(command: ArgumentParser) -> None:
     command.add_argument("--no-signals", action="store_true", help="pass no signals on: they end ocelotctl only")
     command.epilog = (
         "Ctrl-C and Ctrl-\\ go to the process as signals, Ctrl-] (or Ctrl-P Ctrl-Q) detaches and leaves it running.\n"
+        "No other key reaches it: with `stdin: tty` it reads the console itself, else nothing. exec and shell take keys.\n"
         "When the process ends, so does ocelotctl, with its exit status; 128+n after signal n."
     )
     command.set_defaults(run=_attach)
