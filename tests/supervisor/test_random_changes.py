@@ -49,7 +49,7 @@ def _schedule(overlap):
 
 
 DEEDS = ["exit", "exit", "fail", "stop", "start", "restart", "refuse", "flip", "deaf", "pause"]
-CHANGES = ["scale", "scale", "remove", "add", "replace", "replace", "hand over", "hand over", "tick"]
+CHANGES = ["scale", "scale", "remove", "add", "replace", "replace", "hand over", "hand over", "tick", "end"]
 EVENTS = st.lists(
     st.tuples(st.sampled_from(DEEDS + CHANGES), st.integers(0, 11), st.sampled_from([0.0, 0.0, 0.3, 2.0])),
     min_size=4,
@@ -240,6 +240,8 @@ async def _go_through(world, events, ending):
             kept = world.hand_over()
             if kept is not None:
                 return kept
+        elif what == "end":
+            return await _end(world)
         else:
             with trio.fail_after(200):  # a request that nobody answers
                 await world.do(what, which)
@@ -254,6 +256,16 @@ async def _go_through(world, events, ending):
         with trio.fail_after(200):
             await check_stop(world)
     return None
+
+
+async def _end(world):
+    """In the middle of whatever goes on: everybody is stopped, and nobody comes back."""
+    with trio.fail_after(200):
+        await world.supervisor.stop_all()
+    assert all(child.status is not None for child in world.spawner.children)
+    count = len(world.spawner.children)
+    await trio.sleep(200)
+    assert len(world.spawner.children) == count
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
