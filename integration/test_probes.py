@@ -129,8 +129,8 @@ def test_connections_programs_and_grpc(tmp_path: Path) -> None:
             ),
             "leaves": (run(f"sleep 1000 & echo $! > {marks}/left; exit 0"), (True, "")),
             "hangs": (
-                run(f"trap '' TERM; sleep 1000 & echo $! > {marks}/hung; wait", timeout="1s"),
-                (False, "timed out after 1s"),
+                run(f"echo looks; trap '' TERM; sleep 1000 & echo $! > {marks}/hung; wait", timeout="1s"),
+                (False, "timed out after 1s: looks"),
             ),
             "absent": (
                 probed({"type": "exec", "command": ["/no/such/check"]}),

@@ -109,9 +109,9 @@ def _check(probe: structs.Probe, name: str, config: structs.Process, around: Sur
     """What makes the check of ``probe``; what it needs is imported when it is first made."""
     match probe.handler:
         case structs.ExecCommand():
-            from supervisor.probe_exec import check_exec
+            from supervisor.probe_exec import ExecCheck
 
-            return partial(check_exec, partial(_start_command, probe.handler.command, name, config, around))
+            return ExecCheck(partial(_start_command, probe.handler.command, name, config, around))
         case structs.Grpc():
             from supervisor.probe_grpc import check_grpc
 

@@ -30,8 +30,25 @@ class _OneEnd:
         os.close(self.stdout)
 
 
-async def check_exec(start: Start) -> str:
-    """Run it to its end. What it writes is read as it comes, so that it never waits for us, and a little of it is kept."""
+class ExecCheck:
+    """Runs a program to its end, time after time. ``start`` starts it."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._said = bytearray()
+
+    @property
+    def heard(self) -> str:
+        """What it has written the last time, so far."""
+        return self._said.decode("utf-8", "replace").strip()
+
+    async def __call__(self) -> str:
+        self._said = bytearray()
+        return await check_exec(self._start, self._said)
+
+
+async def check_exec(start: Start, said: bytearray) -> str:
+    """Run it to its end. What it writes is read as it comes, so that it never waits for us, and a little of it is kept in ``said``."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         ends = _OneEnd(writer)
@@ -41,7 +58,6 @@ async def check_exec(start: Start) -> str:
         finally:
             ends.close()
         child.passing = True
-        said = bytearray()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_read, reader, said)

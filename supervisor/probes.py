@@ -35,7 +35,10 @@ SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 Role = Literal["readiness", "liveness", "startup"]
 
 Check = Callable[[], Awaitable[str]]
-"""Returns what it saw if all is well. Raises :class:`Failed`, OcelotError or OSError if it is not; may take for ever."""
+"""Returns what it saw if all is well. Raises :class:`Failed`, OcelotError or OSError if it is not; may take for ever.
+
+One that hears something before it ends has it as text in its attribute ``heard``.
+"""
 
 
 class Failed(Exception):
@@ -162,7 +165,8 @@ class Probe:
             return None, describe(error)
         if self.wait:
             return False, f"nothing has matched within {self.timeout:g}s"
-        return False, f"timed out after {self.timeout:g}s"
+        heard = getattr(self._check, "heard", "")
+        return False, f"timed out after {self.timeout:g}s" + (f": {heard}" if heard else "")
 
     def snapshot(self) -> ProbeSnapshot:
         from supervisor.snapshots import ProbeSnapshot, monotonic
