@@ -112,7 +112,8 @@ NFS_CORE_PARAM {{
     Enable_RQUOTA = false;
     Plugins_Dir = "{plugins}";
 }}
-NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = "{folder}"; Minor_Versions = 1, 2; }}
+# Names come from the C library: the other way needs a plug-in that is looked for where it would be installed
+NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = "{folder}"; Minor_Versions = 1, 2; UseGetpwnam = true; }}
 EXPORT {{
     Export_Id = 1;
     Path = "{shared}";

@@ -273,6 +273,7 @@ get_machine() {
         install_optional "the virtiofs root is not tested" virtiofsd
     fi
     install_optional "the erofs root is not tested" erofs-utils
+    install_optional "the NFS root is not tested" libtirpc-common # its /etc/netconfig
     install_optional "the tree with another libc (musl) is not tested" gcc libc6-dev musl-tools
     install_optional "the Dockerfile is not built and run" debootstrap buildah podman crun
     install_optional "one kind of file system is not identified" xfsprogs btrfs-progs dosfstools
