@@ -289,7 +289,7 @@ class Crowd:
         def goes_on(found: dict[str, Any]) -> bool:
             return (
                 found["sleeper"]["pid"] not in (None, sleeper)
-                and all(_lives(found[name]) != _lives(before[name]) for name in ("crasher", "tick", "around"))
+                and all(_life_of(found[name]) != _life_of(before[name]) for name in ("crasher", "tick", "around"))
                 and all(_runs(found[name]) > _runs(before[name]) for name in ("command", "peer"))
                 and self.written() > written
                 and found["clock"]["state"] in ("waiting", "running", "exited", "starting")
@@ -422,7 +422,7 @@ class Crowd:
                 time.sleep(0.01)
 
 
-def _lives(process: dict[str, Any]) -> Any:
+def _life_of(process: dict[str, Any]) -> Any:
     return process["restarts"], process["pid"], (process.get("last_exit") or {}).get("at")
 
 
@@ -489,6 +489,13 @@ def try_fault(started: Crowd, fault: Fault) -> int:
     return hits[0]
 
 
+def try_stop(started: Crowd, fault: Fault) -> int:
+    """Let it stop while ``fault`` happens; how often it did. Raises Wrong if it does not, in order and in time."""
+    with started.failing(fault) as hits:
+        stop(started)
+    return hits[0]
+
+
 def available() -> bool:
     return shutil.which("strace") is not None
 
@@ -500,16 +507,33 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="CALLS:ERROR[:WHEN], or the beginning of one")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--stop", action="store_true", help="stop while the calls fail")
+    parser.add_argument("--stop", action="store_true", help="stop while the calls fail, each time another one")
     arguments = parser.parse_args()
     chosen = [each for each in FAULTS if not arguments.words or str(each).startswith(tuple(arguments.words))]
+    return _stops(chosen, arguments.folder) if arguments.stop else _lives(chosen, arguments.folder)
+
+
+def _stops(chosen: Sequence[Fault], folder: Path) -> int:
+    failed = 0
+    for turn, fault in enumerate(chosen):
+        with running(folder / str(turn)) as started:
+            try:
+                hits = try_stop(started, fault)
+                print(f"{fault!s:40} ok    {hits:6} times", flush=True)
+            except Wrong as wrong:
+                failed += 1
+                print(f"{fault!s:40} WRONG {started.folder}: {wrong}", flush=True)
+    print(f"{len(chosen) - failed} of {len(chosen)} stopped in order")
+    return 1 if failed else 0
+
+
+def _lives(chosen: Sequence[Fault], folder: Path) -> int:
     failed = 0
     turn = 0
     todo = list(chosen)
     while todo:
         turn += 1
-        folder = arguments.folder / str(turn)
-        with running(folder) as started:
+        with running(folder / str(turn)) as started:
             started.measure()
             while todo:
                 fault = todo.pop(0)
@@ -519,7 +543,7 @@ def main() -> int:
                     print(f"{fault!s:40} ok    {hits:6} times  {time.monotonic() - began:.1f}s", flush=True)
                 except Wrong as wrong:
                     failed += 1
-                    print(f"{fault!s:40} WRONG {folder}: {wrong}", flush=True)
+                    print(f"{fault!s:40} WRONG {started.folder}: {wrong}", flush=True)
                     break
             else:
                 with suppress(Wrong):

@@ -9,9 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -129,6 +130,12 @@ def mounted(crowd: Crowd, *mount: str) -> Iterator[None]:
         subprocess.run([*inside, "umount", "--lazy", folder], check=True)
 
 
+def may_be_spared() -> bool:
+    """CAP_SYS_RESOURCE is bit 24 of capabilities(7)."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("CapEff:\t")[2].split()[0], 16) >> 24 & 1)
+
+
 def full_disk(crowd: Crowd) -> object:
     return mounted(crowd, "-t", "tmpfs", "-o", "size=4k,nr_inodes=3", "full")
 
@@ -174,6 +181,46 @@ def test_what_somebody_takes_away(crowd: Crowd, trouble: Callable[[Crowd], objec
     with crowd.stirring(), trouble(crowd):  # type: ignore[attr-defined]
         time.sleep(2 * STIR)
     crowd.check()
+
+
+@pytest.mark.skipif(not may_be_spared(), reason="CAP_SYS_RESOURCE is missing: nobody may lower an oom_score_adj")
+def test_where_memory_runs_out_the_kernel_spares_pid_1_alone(crowd: Crowd) -> None:
+    """Whatever way it was started: a service, one of another user, one with descriptors, a check, a session, a grandchild."""
+
+    def look() -> None:
+        assert oom_score_adjust(crowd.pid) == -1000
+        found = {command(pid): oom_score_adjust(pid) for pid in descendants(crowd.pid)}
+        assert len(found) > 3
+        assert set(found.values()) == {ours}, found
+
+    ours = oom_score_adjust(os.getpid())
+    look()
+    ctl = [sys.executable, "-m", "ocelot.ctl", f"--socket={crowd.socket}"]
+    shown = subprocess.run(
+        [*ctl, "exec", "nobody", "--", "cat", "/proc/self/oom_score_adj"], capture_output=True, check=True
+    )
+    assert int(shown.stdout) == ours
+    subprocess.run([*ctl, "reexec"], capture_output=True, check=True)
+    look()
+    subprocess.run([*ctl, "restart", "*"], capture_output=True, check=True)
+    look()
+    crowd.check()
+
+
+def descendants(pid: int) -> list[int]:
+    found = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
+
+
+def oom_score_adjust(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+    except OSError:
+        return oom_score_adjust(os.getpid())  # it has ended meanwhile
 
 
 def connected(path: str) -> socket.socket:

@@ -60,6 +60,7 @@ def _run(life: Life) -> Ending:
         from bootstrap import handoff
 
         try:
+            life.reaper.no_longer_spare_ourselves()
             handoff.execute(ending.program, life.machine, life.inherited)
         except OcelotError as error:
             return trio.run(life.run_after, error)

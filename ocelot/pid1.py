@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class Life:
-    """One run of PID 1. The control socket controls it (``supervisor.control.Controlled``)."""
+    """One run of PID 1. The control socket controls it (``supervisor.controlled.Controlled``)."""
 
     def __init__(
         self,
@@ -132,6 +132,10 @@ class Life:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             mask = resume() if resume is not None else None
+            if self.who is not Identity.MACHINE:  # whose init the kernel spares anyway
+                self.reaper.spare_ourselves()
+            if self.who is not Identity.MACHINE:  # whose init the kernel spares anyway
+                self.reaper.spare_ourselves()
             await nursery.start(self.reaper.run)
             await nursery.start(signals.listen, self._heed, self.who, self.arrived)
             if mask is not None:  # what has come since the other image blocked everything is delivered here

@@ -24,10 +24,12 @@ from ocelot import log
 from ocelot.errors import SpawnError, describe
 from ocelot.linux import syscalls
 from ocelot.states import ExitStatus
+from supervisor.leaderless import group_lives, kill_leftovers
 from supervisor.spawn import ChildFailed, SpawnSpec, spawn
 from supervisor.spawn_errors import explain
 
 if TYPE_CHECKING:
+    from supervisor.oom_shield import Shield
     from supervisor.snapshots import ChildSnapshot, ReaperSnapshot
 
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -144,6 +146,20 @@ class Reaper:
         self._parked: dict[int, ExitStatus] = {}
         self._passing: list[int] = []  # children of the image before this one that are of no more use
         self._spawning = 0  # spawns under way in threads
+        self._shield: Shield | None = None
+        self._oom_score_adjust: int | None = None  # of the start, if an image before this one has changed it
+
+    def spare_ourselves(self) -> None:
+        """Where memory runs out, the kernel is to end children and not us. Nothing happens where that is not allowed."""
+        from supervisor.oom_shield import Shield
+
+        self._shield = Shield.take(self._oom_score_adjust)
+
+    def no_longer_spare_ourselves(self) -> None:
+        """Before we become another program."""
+        if self._shield is not None:
+            self._shield.drop()
+            self._shield = None
 
     async def run(
         self, *, subreaper: bool = True, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -172,11 +188,17 @@ class Reaper:
         from supervisor.snapshots import ReaperSnapshot
 
         passing = [pid for pid, child in self._children.items() if child.passing]
-        return ReaperSnapshot(passing=passing, children_reaped=self.children_reaped, orphans_reaped=self.orphans_reaped)
+        return ReaperSnapshot(
+            passing=passing,
+            children_reaped=self.children_reaped,
+            orphans_reaped=self.orphans_reaped,
+            oom_score_adjust=self._shield.inherited if self._shield is not None else None,
+        )
 
     def restore(self, kept: ReaperSnapshot) -> None:
         self.children_reaped, self.orphans_reaped = kept.children_reaped, kept.orphans_reaped
         self._passing = kept.passing
+        self._oom_score_adjust = kept.oom_score_adjust
 
     @property
     def pids(self) -> frozenset[int]:
@@ -199,7 +221,11 @@ class Reaper:
         Nothing else runs between the start and the registration, so no death can be missed. Raises SpawnError.
         """
         try:
-            pid = spawn(spec)
+            if self._shield is None:
+                pid = spawn(spec)
+            else:
+                with self._shield.down():
+                    pid = spawn(spec)
         except ChildFailed as failed:
             self._children[failed.pid] = Child(failed.pid, kill_group=False, on_exit=None)
             raise
@@ -213,7 +239,7 @@ class Reaper:
         A child that comes to life after the deadline is killed. Raises SpawnError.
         """
         token = trio.lowlevel.current_trio_token()
-        spec = replace(spec, aside=True)
+        spec = replace(spec, aside=True, oom_score_adjust=self._shield.inherited if self._shield is not None else None)
         born: list[Child] = []
         wanted = True
         began = False
@@ -360,64 +386,6 @@ class Reaper:
             self.orphans_reaped += 1
         if group in self._groups and not group_lives(group):
             self._groups.pop(group)()
-
-
-def group_lives(group: int) -> bool:
-    """Whether the process group has members (zombies count). Sends nothing."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def kill_leftovers(group: int) -> int:
-    """SIGKILL the members of a group whose leader has been reaped; how many there were.
-
-    Without its leader a group's number stays taken only as long as a member lives, so the number alone proves nothing: members
-    are found in /proc, held by a pidfd, looked at again, and killed through it. A process whose pid is that number means that it
-    was used again: then nothing is done.
-    """
-    killed = 0
-    for _ in range(8):  # members may be forking; one that forks faster than this meets the next shutdown step
-        found = 0
-        if os.path.exists(f"/proc/{group}"):
-            break
-        for name in os.listdir("/proc"):
-            if name.isdigit() and _in_group(name, group):
-                found += _kill_member(int(name), group)
-        killed += found
-        if not found:
-            break
-    return killed
-
-
-def _kill_member(pid: int, group: int) -> int:
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return 0
-    try:
-        if not _in_group(str(pid), group):
-            return 0
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-    except ProcessLookupError:
-        return 0
-    finally:
-        os.close(fd)
-    return 1
-
-
-def _in_group(pid: str, group: int) -> bool:
-    """Whether a living process is in ``group``: proc_pid_stat(5), field 3 the state, field 5 the process group."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split(b" ", 4)
-    except OSError:
-        return False
-    return fields[0] not in (b"Z", b"X") and int(fields[2]) == group
 
 
 def _parent(pid: int) -> int | None:

@@ -212,11 +212,15 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
 
 
 class ReaperSnapshot(Snapshot, kw_only=True):
-    """``passing``: children whose end nobody will ask for any more: checks, which the next image makes anew."""
+    """``passing``: children whose end nobody will ask for any more: checks, which the next image makes anew.
+
+    ``oom_score_adjust``: what children are to have; None if ours is no other.
+    """
 
     passing: list[int] = []
     children_reaped: int = 0
     orphans_reaped: int = 0
+    oom_score_adjust: int | None = None
 
 
 class AccountSnapshot(Snapshot, kw_only=True):

@@ -54,7 +54,7 @@ class SpawnSpec:
     ``controlling``: the tty that is ``stdin`` becomes the controlling terminal of the new session.
     ``umask``: -1 is ours. ``privileges``: its user, limits, priorities, capabilities and cgroup, where they differ from ours.
     ``aside``: for a worker thread. vfork holds the whole interpreter until execve, so it is no use there: the fork path is taken,
-    and the limits are set in the child alone.
+    and the limits are set in the child alone. ``oom_score_adjust``: likewise, None for what we have ourselves.
     """
 
     argv: tuple[str, ...]
@@ -74,6 +74,7 @@ class SpawnSpec:
     umask: int = -1
     privileges: Privileges | None = None
     aside: bool = False
+    oom_score_adjust: int | None = None
 
 
 class ChildFailed(SpawnError):
@@ -210,6 +211,8 @@ def _in_child(spec: SpawnSpec, sources: Mapping[int, int], report: int) -> Calla
         steps.append(("exec", partial(_execute, spec, sources, report, highest)))
     if not steps and not spec.aside:
         return None
+    if spec.oom_score_adjust is not None:
+        steps.insert(0, ("oom_score_adj", partial(_set_oom_score_adjust, spec.oom_score_adjust)))
     if spec.limits:
         steps[:0] = [("setrlimit", partial(set_limit, number, pair)) for number, pair in spec.limits.items()]
 
@@ -245,6 +248,12 @@ def _execute(spec: SpawnSpec, sources: Mapping[int, int], report: int, highest: 
             numbers.append(error.errno or 0)
     number = next((each for each in numbers if each not in (errno.ENOENT, errno.ENOTDIR)), numbers[-1])
     raise OSError(number, os.strerror(number))
+
+
+def _set_oom_score_adjust(value: int) -> None:
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"%d" % value)
+    os.close(fd)
 
 
 def set_limit(number: int, pair: tuple[int, int]) -> None:
