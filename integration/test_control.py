@@ -18,7 +18,7 @@ import pytest
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.errors import ControlError
-from supervisor.control import listen_tcp, listen_unix
+from supervisor.listeners import listen_tcp, listen_unix
 
 TALKER = {"program": "/bin/sh", "arguments": ["-c", "echo hello; echo oops >&2; exec sleep 1000"]}
 ROLES = {"read": ["1234", "@4321"], "operate": [1235], "admin": []}

@@ -20,8 +20,9 @@ import msgspec
 
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
-from supervisor.control import listen_tcp, listen_unix, restrict, serve, serve_metrics
+from supervisor.control import serve, serve_metrics
 from supervisor.door import Door
+from supervisor.listeners import listen_tcp, listen_unix, restrict
 from supervisor.permissions import socket_group
 
 if TYPE_CHECKING:

@@ -7,13 +7,16 @@ import re
 import signal
 from collections.abc import Sequence
 from fnmatch import translate
+from typing import TYPE_CHECKING
 
 import trio
 
 from ocelot.errors import ControlError, OcelotError, describe
 from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus, ScaleRequest
-from supervisor.control import Supervised
 from supervisor.waiting import Arrived, has_started, has_stopped, settle
+
+if TYPE_CHECKING:
+    from supervisor.controlled import Supervised
 
 
 async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:

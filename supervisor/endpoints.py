@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -22,9 +22,11 @@ from ocelot.wire.place import BEGAN, LATEST
 from ocelot.wire.protocol import Role
 from supervisor.actions import act, resolve, scale, unknown
 from supervisor.connection import Answer, Request, Response, problem
-from supervisor.control import Controlled, Supervised
 from supervisor.permissions import require
 from supervisor.waiting import wait_for
+
+if TYPE_CHECKING:
+    from supervisor.controlled import Controlled, Supervised
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from fnmatch import translate
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ocelot.wire.protocol import Gap, StateChange
-from supervisor.control import Supervised
 from supervisor.lifecycle import Change
+
+if TYPE_CHECKING:
+    from supervisor.controlled import Supervised
 
 
 def recent(supervisor: Supervised, wanted: Sequence[str], after: int | None, n: int | None) -> bytes:

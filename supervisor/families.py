@@ -14,12 +14,13 @@ from ocelot import __version__
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import BootTimeline, ProcessStatus
 from supervisor.cgroup_figures import Pressure
-from supervisor.control import LogSource
 from supervisor.figures import OwnFigures, Usage
 from supervisor.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from supervisor.controlled import LogSource
 
 _COMMON_CAUSES = (Cause.EXIT, Cause.SIGNAL, Cause.SPAWN_FAILED, Cause.OPERATOR)
 """Counted from 0 for every process, so that the first restart is an increase; others appear when they happen."""

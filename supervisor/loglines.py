@@ -13,10 +13,10 @@ import trio
 from ocelot.errors import ControlError
 from ocelot.wire.protocol import LogLine
 from supervisor.actions import resolve
-from supervisor.control import LogSource, Supervised
 from supervisor.ring import Line, real_time
 
 if TYPE_CHECKING:
+    from supervisor.controlled import LogSource, Supervised
     from supervisor.lifecycle import Change
 
 BEHIND = 10_000

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from ocelot.wire.routes import OPENMETRICS, TEXT_METRICS
 from supervisor import cgroup_figures, families, figures
-from supervisor.control import Controlled
 from supervisor.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import CollectorRegistry
 
+    from supervisor.controlled import Controlled
     from supervisor.snapshots import MeasuresSnapshot
 
 _PACKAGE = "prometheus_client"

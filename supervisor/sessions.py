@@ -18,6 +18,7 @@ import signal
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -27,11 +28,13 @@ from ocelot.errors import ControlError, SpawnError
 from ocelot.states import ExitStatus, signal_name
 from ocelot.wire.protocol import SessionEnded, SessionRequest, SessionSignal, SessionStarted
 from supervisor import launch
-from supervisor.control import Supervised
 from supervisor.environment_file import read_environment_file
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.starting import OPEN_TIMEOUT
+
+if TYPE_CHECKING:
+    from supervisor.controlled import Supervised
 
 PROTOCOL = "ocelot-session"
 """What the Upgrade header says."""

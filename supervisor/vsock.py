@@ -21,11 +21,12 @@ import trio
 from ocelot import log
 from ocelot.errors import ControlError, describe
 from ocelot.wire.protocol import Role
-from supervisor.control import BACKLOG, Controlled
 from supervisor.door import NOBODY, Door, receive
+from supervisor.listeners import BACKLOG
 
 if TYPE_CHECKING:
     from supervisor.connection import Answer
+    from supervisor.controlled import Controlled
 
 HOST = socket.VMADDR_CID_HOST
 _FIRST_GUEST = 3

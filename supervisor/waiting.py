@@ -6,12 +6,15 @@ What will not come by itself any more is answered at once: a process that has fa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
 from ocelot.states import Goal, State
 from ocelot.wire.protocol import ActionReply, ProcessStatus, WaitRequest
-from supervisor.control import Supervised
+
+if TYPE_CHECKING:
+    from supervisor.controlled import Supervised
 
 LONGEST_WAIT = 3600.0
 """Seconds; a client that wants to wait longer asks again."""
