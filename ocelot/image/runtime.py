@@ -36,6 +36,7 @@ FLAGS = "-ISB"
 """No environment, no user's or system's site folder, nothing written. One word: a shebang takes one argument."""
 
 OWN = ("ocelot", "bootstrap", "supervisor")
+_DESCRIBED = ("ocelot.config", "ocelot.wire")
 
 STAND_INS = {
     # what trio, attrs, msgspec and prometheus-client import at their top and use in functions that are not called here.
@@ -291,8 +292,8 @@ def _take(source: str, destination: str, *, touch: bool = True) -> None:
 def own_layer(folder: str, prefix: str) -> None:
     """Add ocelot's own modules, their data files and the two programs to the runtime at ``folder``."""
     modules = own_modules()
-    # The descriptions of the records are shown by ``schema``; other docstrings only lie in memory, of PID 1 too.
-    sources = [(module.origin, module.destination, module.name.startswith("ocelot.config")) for module in modules]
+    # Those of the records are shown, by ``schema`` and openapi.json; other docstrings only lie in memory, of PID 1 too.
+    sources = [(module.origin, module.destination, module.name.startswith(_DESCRIBED)) for module in modules]
     compile_sources(sources, library(folder), library(prefix))
     for module in modules:
         if module.package:
