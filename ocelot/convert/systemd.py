@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocelot.convert import calendar_times, words
@@ -22,9 +22,8 @@ _SILENT = {
         "SourcePath",
         "DefaultDependencies",
         "IgnoreOnIsolate",
-        "StopWhenUnneeded",
     },
-    "Install": {"WantedBy", "RequiredBy", "Also", "Alias", "DefaultInstance", "UpheldBy"},
+    "Install": {"WantedBy", "RequiredBy", "Also", "DefaultInstance", "UpheldBy"},
     "Service": {"Type", "ExecStart", "GuessMainPID", "KillMode", "NotifyAccess", "SyslogIdentifier"},
 }
 _SANDBOX = re.compile(
@@ -195,8 +194,15 @@ def _stopping(unit: Unit, entry: Entry) -> None:
         grace = 3600.0
     entry.keys["terminationGracePeriod"] = seconds(grace)
     mode = unit.last("Service", "KillMode", "control-group")
-    if mode not in ("control-group", "mixed"):
+    if mode == "mixed":
+        entry.lose("KillMode=mixed", "the signal goes to the whole process group, not to the first process alone")
+    elif mode != "control-group":
         entry.lose(f"KillMode={mode}", "a stop means the whole process group")
+    if unit.last("Service", "SendSIGKILL", "yes").lower() in ("no", "false", "off", "0"):
+        entry.lose("SendSIGKILL=no", "what is left after the grace period is killed")
+    identifier = expand(unit.last("Service", "SyslogIdentifier"), unit)
+    if identifier not in ("", entry.name):
+        entry.lose(f"SyslogIdentifier={identifier}", "its lines carry the name of the process")
 
 
 # -- what belongs to a service
@@ -222,13 +228,26 @@ def _order(draft: Draft, units: dict[str, Unit]) -> None:
                 if name in follows:
                     one["restart"] = True
                 wanted[other.name] = one
-            elif name in needs and not name.endswith((".target", ".slice", ".mount", ".socket")):
-                entry.lose(f"Requires={name}", "it is not among the converted units")
         if wanted:
             entry.keys["dependsOn"] = wanted
+        for key in ("Requires", "Requisite", "BindsTo", "PartOf", "Wants", "Upholds", "After", "Before"):
+            for name in unit.words("Unit", key):
+                _strange(key, name, wanted, draft, entry)
         for name in unit.words("Unit", "Conflicts"):
             if not name.endswith(".target"):
                 entry.lose(f"Conflicts={name}", "nothing is stopped because another starts")
+
+
+def _strange(key: str, name: str, wanted: Mapping[str, Any], draft: Draft, entry: Entry) -> None:
+    """What is said of a unit that is not here. Targets, slices and the like are nothing to wait for."""
+    essential = key in ("Requires", "Requisite", "BindsTo")
+    if not name.endswith(".service"):
+        if essential and not name.endswith((".target", ".slice", ".mount", ".socket")):
+            entry.lose(f"{key}={name}", "it is not among the converted units")
+    elif draft.entry(name.removesuffix(".service")) is None:
+        entry.lose(f"{key}={name}", "it is not among the converted units")
+    elif key == "PartOf" and name.removesuffix(".service") not in wanted:
+        entry.lose(f"PartOf={name}", "only what is started after another follows its restarts: see dependsOn")
 
 
 def _socket(unit: Unit, draft: Draft) -> None:

@@ -325,3 +325,50 @@ def test_a_quote_that_is_not_closed() -> None:
 )
 def test_calendar_times(text: str, expected: tuple[str, str] | None) -> None:
     assert calendar_times.cron(text) == expected
+
+
+def test_whatever_is_lost_is_named(tmp_path: Path) -> None:
+    """Also units that are not among the converted ones, and habits of systemd that have an effect."""
+    draft = units(
+        tmp_path,
+        a_service="""
+        [Unit]
+        After=network.target b.service near.service
+        Before=c.service
+        Wants=d.service
+        BindsTo=f.service
+        PartOf=g.service near.service away.service
+        StopWhenUnneeded=yes
+        [Service]
+        ExecStart=/bin/a
+        KillMode=mixed
+        SendSIGKILL=no
+        SyslogIdentifier=other
+        RuntimeDirectory=a
+        RuntimeDirectoryMode=0750
+        [Install]
+        Alias=z.service
+        """,
+        near_service="[Service]\nExecStart=/bin/near\nSyslogIdentifier=%N\nSendSIGKILL=yes\n",
+        away_service="[Service]\nExecStart=/bin/away\n",
+    )
+    lost = losses(draft, "a")
+    for setting in (
+        "After=b.service",
+        "Before=c.service",
+        "Wants=d.service",
+        "BindsTo=f.service",
+        "PartOf=g.service",
+        "PartOf=away.service",
+        "StopWhenUnneeded=yes",
+        "KillMode=mixed",
+        "SendSIGKILL=no",
+        "SyslogIdentifier=other",
+        "RuntimeDirectoryMode=0750",
+        "Alias=z.service",
+    ):
+        assert f"{setting}: " in lost, setting
+    assert "near" not in lost
+    assert "network.target" not in lost
+    assert keys(draft, "a")["dependsOn"] == {"near": {"required": False, "restart": True}}
+    assert losses(draft, "near") == ""
