@@ -215,8 +215,8 @@ def test_a_reader_that_falls_behind_is_told_how_much_it_missed_and_goes_on(tmp_p
         slow.connect(machine.socket)
         slow.sendall(b"GET /v1/events?follow=1&n=0 HTTP/1.1\r\nHost: o\r\n\r\n")
         first = last = _latest(machine)
-        deadline = time.monotonic() + 4 * PATIENCE  # a thousand starts, on a machine that may be busy
-        while last - first < 4000:  # what the sockets hold, and what is kept
+        deadline = time.monotonic() + PATIENCE  # then it would be left as one that takes nothing
+        while last - first < 2000:  # more than the sockets hold and is kept
             assert time.monotonic() < deadline
             time.sleep(0.1)
             last = _latest(machine)
@@ -229,8 +229,8 @@ def test_a_reader_that_falls_behind_is_told_how_much_it_missed_and_goes_on(tmp_p
         gaps = [json.loads(line) for line in heard.split(b"\n") if b'"gap"' in line]
         changes = heard.count(b'"kind":"change"')
         assert gaps
-        assert changes + sum(gap["missed"] for gap in gaps) >= 4000
-        assert changes < 4000
+        assert changes + sum(gap["missed"] for gap in gaps) >= 2000
+        assert changes < 2000
 
 
 def _latest(machine: Desk) -> int:
