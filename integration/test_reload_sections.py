@@ -6,7 +6,9 @@ import errno
 import os
 import socket
 import stat
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,18 @@ def health(port: int, host: str = "127.0.0.1") -> bool:
         return sock.recv(100).startswith(b"HTTP/1.1 200")
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that other users can reach: pytest closes the parents of its own whenever another run of it begins."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.root
-def test_who_may_ask_what_changes_at_once(tmp_path: Path) -> None:
-    os.chmod(tmp_path, 0o755)
-    for parent in tmp_path.parents[:2]:
-        os.chmod(parent, 0o755)
-    with desk(tmp_path, {"web": SLEEPER}) as machine:
-        file = File(tmp_path)
+def test_who_may_ask_what_changes_at_once(open_folder: Path) -> None:
+    with desk(open_folder, {"web": SLEEPER}) as machine:
+        file = File(open_folder)
         assert machine.curl("/v1/status", **ADM)[0] == 0  # not even let in
         file.content["control"] |= {"mode": "0660", "group": "adm", "roles": {"read": ["@adm"]}}
         told = reload(machine, file)
