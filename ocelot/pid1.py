@@ -134,8 +134,6 @@ class Life:
             mask = resume() if resume is not None else None
             if self.who is not Identity.MACHINE:  # whose init the kernel spares anyway
                 self.reaper.spare_ourselves()
-            if self.who is not Identity.MACHINE:  # whose init the kernel spares anyway
-                self.reaper.spare_ourselves()
             await nursery.start(self.reaper.run)
             await nursery.start(signals.listen, self._heed, self.who, self.arrived)
             if mask is not None:  # what has come since the other image blocked everything is delivered here
@@ -361,6 +359,7 @@ class Life:
         return self.console.tty if self.console is not None else None
 
     def set_hostname(self) -> None:
+        """To what the file says, if it says so; a warning where that may not be."""
         if self.config.hostname is None:
             return
         try:

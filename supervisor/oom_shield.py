@@ -2,8 +2,9 @@
 
 The init of a machine is never chosen. Elsewhere we are, like anybody else: a python of 25 MiB among ten programs that leak
 together is soon the largest. So we take ourselves out, where we may (CAP_SYS_RESOURCE), and give each child what we were given
-ourselves. A child inherits the value of the moment of its fork: ours is the old one for that moment. (To write it into /proc/PID
-afterwards would come too late for what the child has forked by then.)
+ourselves. One that runs code of ours before its program sets that itself. Else it inherits the value of the moment of its
+(v)fork: ours is the old one until execve(2). (To write it into /proc/PID afterwards would come too late for what the child has
+forked by then.)
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ NEVER = -1000
 class Shield:
     """``inherited``: the value that we were started with, and every child gets."""
 
-    def __init__(self, fd: int, inherited: int) -> None:
+    def __init__(self, fd: int, inherited: int, path: str) -> None:
         self.inherited = inherited
         self._fd = fd
+        self._path = path
 
     @classmethod
     def take(cls, inherited: int | None = None, *, path: str = PATH) -> Shield | None:
@@ -40,7 +42,7 @@ class Shield:
         except (OSError, ValueError):
             os.close(fd)
             return None
-        return cls(fd, inherited)
+        return cls(fd, inherited, path)
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -51,6 +53,14 @@ class Shield:
         finally:
             with suppress(OSError):  # we may not any more; nothing else depends on it
                 os.pwrite(self._fd, b"%d" % NEVER, 0)
+
+    def leave(self) -> None:
+        """In a forked child: be what children are to be. Raises OSError."""
+        fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)  # ours leads to the parent
+        try:
+            os.write(fd, b"%d" % self.inherited)
+        finally:
+            os.close(fd)
 
     def drop(self) -> None:
         """Be what we were at the start, for good."""

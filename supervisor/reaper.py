@@ -221,11 +221,7 @@ class Reaper:
         Nothing else runs between the start and the registration, so no death can be missed. Raises SpawnError.
         """
         try:
-            if self._shield is None:
-                pid = spawn(spec)
-            else:
-                with self._shield.down():
-                    pid = spawn(spec)
+            pid = spawn(spec if self._shield is None else replace(spec, shield=self._shield))
         except ChildFailed as failed:
             self._children[failed.pid] = Child(failed.pid, kill_group=False, on_exit=None)
             raise
@@ -239,7 +235,7 @@ class Reaper:
         A child that comes to life after the deadline is killed. Raises SpawnError.
         """
         token = trio.lowlevel.current_trio_token()
-        spec = replace(spec, aside=True, oom_score_adjust=self._shield.inherited if self._shield is not None else None)
+        spec = replace(spec, aside=True, shield=self._shield)
         born: list[Child] = []
         wanted = True
         began = False

@@ -25,6 +25,7 @@ import termios
 import warnings
 from _posixsubprocess import fork_exec
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from ocelot.linux.inherited import DEFAULT_PATH
 from supervisor.spawn_errors import explain
 
 if TYPE_CHECKING:
+    from supervisor.oom_shield import Shield
     from supervisor.privileges import Privileges
 
 _NO_VFORK_SWITCH = sys.version_info >= (3, 14)  # CPython 3.14 took the last parameter, allow_vfork, away
@@ -54,7 +56,8 @@ class SpawnSpec:
     ``controlling``: the tty that is ``stdin`` becomes the controlling terminal of the new session.
     ``umask``: -1 is ours. ``privileges``: its user, limits, priorities, capabilities and cgroup, where they differ from ours.
     ``aside``: for a worker thread. vfork holds the whole interpreter until execve, so it is no use there: the fork path is taken,
-    and the limits are set in the child alone. ``oom_score_adjust``: likewise, None for what we have ourselves.
+    and the limits are set in the child alone.
+    ``shield``: what keeps the OOM killer from us, and is not meant for the child.
     """
 
     argv: tuple[str, ...]
@@ -74,7 +77,7 @@ class SpawnSpec:
     umask: int = -1
     privileges: Privileges | None = None
     aside: bool = False
-    oom_score_adjust: int | None = None
+    shield: Shield | None = None
 
 
 class ChildFailed(SpawnError):
@@ -164,9 +167,10 @@ def _fork_exec(
             # Since 3.12 a fork beside threads warns; in this child no lock is ever taken before execve.
             warnings.simplefilter("ignore", DeprecationWarning)
             return fork_exec(*arguments)
-    if spec.limits is None or resource.RLIMIT_NOFILE not in spec.limits:
-        return fork_exec(*arguments)
-    return _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
+    with nullcontext() if spec.shield is None else spec.shield.down():
+        if spec.limits is None or resource.RLIMIT_NOFILE not in spec.limits:
+            return fork_exec(*arguments)
+        return _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
 
 
 def _encoded(environment: Mapping[str, str]) -> list[bytes]:
@@ -211,8 +215,8 @@ def _in_child(spec: SpawnSpec, sources: Mapping[int, int], report: int) -> Calla
         steps.append(("exec", partial(_execute, spec, sources, report, highest)))
     if not steps and not spec.aside:
         return None
-    if spec.oom_score_adjust is not None:
-        steps.insert(0, ("oom_score_adj", partial(_set_oom_score_adjust, spec.oom_score_adjust)))
+    if spec.shield is not None:
+        steps.insert(0, ("oom_score_adj", spec.shield.leave))
     if spec.limits:
         steps[:0] = [("setrlimit", partial(set_limit, number, pair)) for number, pair in spec.limits.items()]
 
@@ -248,12 +252,6 @@ def _execute(spec: SpawnSpec, sources: Mapping[int, int], report: int, highest: 
             numbers.append(error.errno or 0)
     number = next((each for each in numbers if each not in (errno.ENOENT, errno.ENOTDIR)), numbers[-1])
     raise OSError(number, os.strerror(number))
-
-
-def _set_oom_score_adjust(value: int) -> None:
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, b"%d" % value)
-    os.close(fd)
 
 
 def set_limit(number: int, pair: tuple[int, int]) -> None:
