@@ -246,10 +246,24 @@ def _deploy(value: Any, entry: Entry, folder: str) -> None:
             if item.get("reservations"):
                 entry.lose("deploy.resources.reservations", "there are only limits")
         elif key == "restart_policy":
-            kinds = {"any": "always", "on-failure": "on-failure"}
-            _restart(kinds.get(item.get("condition", "any"), "no"), entry, folder)
+            _restart_policy(item, entry, folder)
         else:
             entry.lose(f"deploy.{key}: {_short(item)}", "there is no counterpart")
+
+
+def _restart_policy(value: Mapping[str, Any], entry: Entry, folder: str) -> None:
+    """That of ``deploy``, which wins over ``restart``."""
+    entry.keys.pop("restartPolicy", None)
+    _restart({"any": "always", "on-failure": "on-failure"}.get(value.get("condition", "any"), "no"), entry, folder)
+    policy = entry.keys.get("restartPolicy")
+    if policy is None:
+        return
+    if value.get("max_attempts") is not None:
+        policy["maxRetries"] = int(value["max_attempts"])
+    if value.get("delay") is not None:
+        policy |= {"backoff": seconds(_time(value["delay"], 0.0)), "multiplier": 1}
+    if value.get("window") is not None:
+        policy["resetAfter"] = seconds(_time(value["window"], 60.0))
 
 
 def _scale(value: Any, entry: Entry, _folder: str) -> None:

@@ -183,6 +183,9 @@ def _logs(options: dict[str, str], entry: Entry, here: str) -> None:
         target = _stream(options, stream, here)
         if target is not None:
             log[stream] = target
+        path = options.get(f"{stream}_logfile", "AUTO")
+        if _true(options.get(f"{stream}_syslog", "false")) and path.upper() not in ("AUTO", "NONE", "SYSLOG"):
+            entry.lose(f"{stream}_logfile={path}", "a stream goes to one place, and this one to syslog")
     if _true(options.get("redirect_stderr", "false")):
         log.pop("stderr", None)
         if "stdout" in log:
@@ -217,18 +220,24 @@ def _stream(options: dict[str, str], stream: str, here: str) -> dict[str, Any] |
 def _socket(options: dict[str, str], entry: Entry) -> None:
     address = options.get("socket", "").replace("%%", "%")
     socket: dict[str, Any] = {"name": entry.name, "listen": address}
-    for key, ours in (("socket_mode", "mode"), ("socket_backlog", "backlog")):
-        if options.get(key):
-            socket[ours] = int(options[key]) if ours == "backlog" else options[key]
-    if options.get("socket_owner"):
-        user, _, group = options["socket_owner"].partition(":")
-        socket |= {"user": user} | ({"group": group} if group else {})
+    if options.get("socket_backlog"):
+        socket["backlog"] = int(options["socket_backlog"])
+    if address.startswith("unix://"):
+        if options.get("socket_mode"):
+            socket["mode"] = options["socket_mode"]
+        if options.get("socket_owner"):
+            user, _, group = options["socket_owner"].partition(":")
+            socket |= {"user": user} | ({"group": group} if group else {})
+    else:
+        for key in ("socket_mode", "socket_owner"):
+            if options.get(key):
+                entry.lose(f"{key}={options[key]}", "that belongs to unix sockets")
     entry.keys["sockets"] = [socket]
     entry.lose("[fcgi-program]", "the socket is descriptor 3 (LISTEN_FDS), not 0: the program must be told so")
 
 
 def _supervisord(options: dict[str, str], draft: Draft) -> None:
-    quiet = {"nodaemon", "pidfile", "childlogdir", "strip_ansi", "identifier", "silent", "nocleanup"}
+    quiet = {"nodaemon", "pidfile", "childlogdir", "identifier", "silent", "nocleanup"}
     for key, value in options.items():
         if key == "loglevel" and value.lower() in _LEVELS:
             if _LEVELS[value.lower()] != "info":

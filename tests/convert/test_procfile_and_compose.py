@@ -109,3 +109,29 @@ def test_what_is_no_compose_file(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(OcelotError):
         convert([str(path)], "compose")
+
+
+def test_the_restart_policy_of_a_deployment_wins(tmp_path: Path) -> None:
+    draft = made(
+        tmp_path,
+        "compose.yaml",
+        """
+        services:
+          web:
+            command: sleep 1
+            deploy: {restart_policy: {condition: on-failure, max_attempts: 3, delay: 5s, window: 2m}}
+            restart: always
+          never:
+            command: sleep 1
+            restart: always
+            deploy: {restart_policy: {condition: none}}
+        """,
+    )
+    assert keys(draft, "web")["restartPolicy"] == {
+        "type": "OnFailure",
+        "maxRetries": 3,
+        "backoff": "5s",
+        "multiplier": 1,
+        "resetAfter": "2m",
+    }
+    assert "restartPolicy" not in keys(draft, "never")

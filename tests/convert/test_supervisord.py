@@ -10,7 +10,7 @@ from ocelot.convert.command import convert
 from ocelot.convert.draft import Entry, write
 from ocelot.convert.supervisord import environment
 from ocelot.errors import OcelotError
-from tests.convert.drafts import keys, made
+from tests.convert.drafts import keys, losses, made
 
 SUPERVISORD = """\
     [unix_http_server]
@@ -136,3 +136,37 @@ def test_a_broken_supervisord_file(tmp_path: Path, text: str, message: str) -> N
     with pytest.raises(OcelotError) as caught:
         convert([str(path)], "supervisord")
     assert caught.value.message.startswith(message)
+
+
+def test_sockets_and_streams_lose_what_does_not_fit_and_it_is_named(tmp_path: Path) -> None:
+    draft = made(
+        tmp_path,
+        "supervisord.conf",
+        """
+        [supervisord]
+        strip_ansi=true
+        [fcgi-program:tcp]
+        command=/bin/f
+        socket=tcp://127.0.0.1:9000
+        socket_owner=a:b
+        socket_mode=0700
+        socket_backlog=5
+        [fcgi-program:local]
+        command=/bin/f
+        socket=unix:///run/f.sock
+        socket_owner=a:b
+        socket_mode=0700
+        [program:both]
+        command=/bin/f
+        stdout_syslog=true
+        stdout_logfile=/var/log/f
+        """,
+    )
+    assert keys(draft, "tcp")["sockets"] == [{"name": "tcp", "listen": "tcp://127.0.0.1:9000", "backlog": 5}]
+    assert "socket_owner=a:b" in losses(draft, "tcp")
+    assert "socket_mode=0700" in losses(draft, "tcp")
+    local = {"name": "local", "listen": "unix:///run/f.sock", "mode": "0700", "user": "a", "group": "b"}
+    assert keys(draft, "local")["sockets"] == [local]
+    assert keys(draft, "both")["log"] == {"stdout": {"destination": {"type": "syslog"}}}
+    assert "stdout_logfile=/var/log/f" in losses(draft, "both")
+    assert "strip_ansi=true" in write(draft)
