@@ -132,6 +132,6 @@ def test_the_restart_policy_of_a_deployment_wins(tmp_path: Path) -> None:
         "maxRetries": 3,
         "backoff": "5s",
         "multiplier": 1,
-        "resetAfter": "2m",
+        "resetAfter": "120s",
     }
     assert "restartPolicy" not in keys(draft, "never")
