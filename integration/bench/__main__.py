@@ -18,7 +18,7 @@ from integration.lab import cache
 from integration.lab.vm import ACCEL, ConsoleError
 from ocelot.errors import OcelotError
 
-STEPS = tuple(range(96, 161, 8))
+STEPS = tuple(range(80, 161, 8))
 """MiB that are tried for the least memory."""
 
 LIMIT = 9 * 2**20
@@ -75,9 +75,11 @@ def machines(folder: Path, runs: int, say: Callable[[str], None]) -> Table:
         say(line)
     _sizes(table, made)
     least: dict[str, Figure | str] = {}
-    for system in made[:2]:
+    for system in made:
         found, failed = boots.least_memory(system, kernel, folder, STEPS, say)
-        least[system.name] = f"{found} MiB{'' if failed else ' or less'}" if found else f"more than {failed} MiB"
+        least[system.name.replace("-", "_")] = (
+            f"{found} MiB{'' if failed else ' or less'}" if found else f"more than {failed} MiB"
+        )
     table.add("least memory that boots and supervises", **least)
     _explain(table, made[0].size)
     return table
