@@ -6,7 +6,6 @@ ends, so do we, with its status: 128 + n after signal n.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -76,7 +75,7 @@ async def _entry(command: tuple[str, ...], group: bool, successes: frozenset[int
             except SpawnError as error:
                 log.error(str(error))
                 nursery.cancel_scope.cancel()
-                return 127 if error.errno in (errno.ENOENT, errno.ENOTDIR) else 126
+                return error.shell_status
             child.kill_group = False  # as tini: what it leaves behind is ended by the end of the container
             nursery.start_soon(_forward, received, child, group)
             status = await child.wait()

@@ -6,7 +6,7 @@ Messages start with "cannot ...", lower case, and quote names with double quotes
 from __future__ import annotations
 
 import os
-from errno import ENOENT
+from errno import ENOENT, ENOTDIR
 
 
 class OcelotError(Exception):
@@ -46,7 +46,7 @@ class SpawnError(OcelotError):
         super().__init__(message, hint=hint)
         self.step = step
         self.errno = errno
-        self.shell_status = 127 if errno == ENOENT else 126
+        self.shell_status = 127 if errno in (ENOENT, ENOTDIR) else 126
 
 
 class ControlError(OcelotError):

@@ -51,10 +51,6 @@ def emit(level: LogLevel, message: str) -> None:
                 sink(level, line)
 
 
-def trace(message: str) -> None:
-    emit(LogLevel.TRACE, message)
-
-
 def debug(message: str) -> None:
     emit(LogLevel.DEBUG, message)
 

@@ -10,7 +10,6 @@ what is new is started, and what must be is started again, each when what it dep
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -140,10 +139,7 @@ def _hold(life: Life, config: structs.Sections) -> None:
     assert life.supervisor is not None
     life.supervisor.shutdown_timeout = shutdown_timeout_of(life.config)
     if life.config.hostname not in (None, before.hostname) and life.who is not Identity.PROCESS:
-        try:
-            socket.sethostname(str(life.config.hostname))
-        except OSError as error:
-            log.warn(f'cannot set the host name to "{life.config.hostname}": {describe(error)}')
+        life.set_hostname()
 
 
 def _to_restart(supervisor: Supervisor, entries: Sequence[EntryChange]) -> list[str]:

@@ -6,28 +6,22 @@ The outer half (:func:`run`) reads the file and has ``bootstrap.trial_stage`` ma
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocelot.config.structs import Bootstrap
 
 _INNER = "import sys; from ocelot.trial import rehearse; sys.exit(rehearse())"
 
 
-def run(file: str, root: str) -> int:
-    """Rehearse ``file`` with the folder ``root`` as the root file system; returns the exit status of the rehearsal."""
+def run(file: str, config: Bootstrap, root: str) -> int:
+    """Rehearse ``file``, which says ``config``, with the folder ``root`` as the root file system; returns the exit status.
+
+    It was not checked against the folder: the paths of preSwitch belong to an initramfs that does not exist yet.
+    """
     from bootstrap import trial_stage
     from ocelot import beginning  # noqa: F401 - what it loads, the inner half will need: see trial_stage.interpreter
-    from ocelot.config import report, structs
-    from ocelot.config.loading import load_file
-    from ocelot.errors import OcelotError
-    from ocelot.log import wants_colour
 
-    # Not checked against the folder: the paths of preSwitch belong to an initramfs that does not exist yet.
-    loaded = load_file(file, "bootstrap")
-    text = report.render(loaded, file, colour=wants_colour(2))
-    if text:
-        print(text.rstrip("\n"), file=sys.stderr)
-    config = loaded.config
-    if not isinstance(config, structs.Bootstrap):
-        raise OcelotError(f'cannot try "{file}": it is not valid', hint="mend the lines shown above")
     with open(file, "rb") as opened:
         content = opened.read()
     stage = trial_stage.Stage(

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -23,7 +23,6 @@ from supervisor.stream import Counters, Stream
 if TYPE_CHECKING:
     from supervisor.snapshots import StreamSnapshot
 
-StreamName = Literal["stdout", "stderr"]
 
 FOLLOWER_LINES = 10_000
 """What a slow reader of :meth:`Output.follow` may fall behind before lines are left out for it."""

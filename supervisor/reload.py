@@ -7,7 +7,7 @@ counts as one that a process is given at its start, unless :data:`LIVE` says tha
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +21,6 @@ from ocelot.states import signal_name
 from ocelot.wire.protocol import Difference, EntryChange
 
 Processes = Mapping[str, structs.Process]
-Effect = Literal["live", "restart", "reboot"]
 
 LIVE = frozenset(
     {

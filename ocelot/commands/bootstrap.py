@@ -75,7 +75,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _try(options: argparse.Namespace) -> int:
     from ocelot.trial import run
 
-    return run(options.file, options.root)
+    return run(options.file, _load_or_fail(options.file), options.root)
 
 
 def _load_or_fail(path: str) -> Bootstrap:

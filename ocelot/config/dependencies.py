@@ -40,16 +40,6 @@ def tells_by_log(process: structs.Process) -> bool:
     return any(probe is not None and isinstance(probe.handler, structs.LogPattern) for probe in probes)
 
 
-def longest_stop(processes: Processes) -> float:
-    """Seconds that an orderly stop of all may take: the longest chain of grace periods and commands after the end."""
-    from ocelot.config.graph import chains
-
-    weights = {name: stop_time(process) for name, process in processes.items()}
-    if not any(process.depends_on for process in processes.values()):
-        return max(weights.values(), default=0.0)
-    return max(chains(edges(processes), weights).values(), default=0.0)
-
-
 def stop_time(process: structs.Process) -> float:
     """Seconds that the stop of one process may take."""
     commands = (each.timeout for each in process.post_stop if each is not None)  # None: what could not be read
