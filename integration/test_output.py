@@ -1,81 +1,22 @@
-"""Output relayed from real children through real pipes, terminals and file systems."""
+"""Output relayed from real children through real pipes and file systems."""
 
 from __future__ import annotations
 
 import os
-import pty
 import resource
-import socket
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from ocelot import log
+from integration.outputs import child, config, messages, pipe_writer, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.forwarding import KMSG_MAX, KmsgSink
 from supervisor.output import Output
 from supervisor.relay import Relay
-
-DEADLINE = 30
-
-
-def config(destination: structs.Destination, **more: object) -> structs.Log:
-    stream = structs.Stream(destination=destination, **more)  # type: ignore[arg-type]
-    return structs.Log(stdout=stream, stderr=stream)
-
-
-@asynccontextmanager
-async def relaying(output: Output) -> AsyncIterator[Output]:
-    """``output`` with its relay running, closed at the end."""
-    with trio.fail_after(DEADLINE):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(output.run)
-            yield output
-            nursery.cancel_scope.cancel()
-    output.close()
-
-
-async def child(output: Output, script: str, *, shell: str = "sh") -> int:
-    """Run ``script`` with its output going to ``output``; returns its status once everything has arrived."""
-    ends = output.open()
-    process = subprocess.Popen([shell, "-c", script], stdout=ends.stdout, stderr=ends.stderr)
-    ends.close()
-    status = await trio.to_thread.run_sync(process.wait)
-    await output.finish()
-    return status
-
-
-@contextmanager
-def pipe_writer() -> Iterator[tuple[Writer, int]]:
-    """A writer on a pipe, and the end to read what was written."""
-    reader, end = os.pipe()
-    writer = Writer.attach(end)
-    try:
-        yield writer, reader
-    finally:
-        writer.close()
-        os.close(end)
-        os.close(reader)
-
-
-@contextmanager
-def messages() -> Iterator[list[str]]:
-    """What ocelot logs meanwhile."""
-    seen: list[str] = []
-    log.configure(sinks=[lambda level, line: seen.append(line)])
-    try:
-        yield seen
-    finally:
-        log.configure(sinks=[])
 
 
 def test_a_file_is_made_with_its_folders_and_gets_every_byte_of_both_streams(tmp_path: Path) -> None:
@@ -226,59 +167,6 @@ def test_null_goes_nowhere_and_direct_is_our_own_descriptor() -> None:
     trio.run(main)
 
 
-def test_whole_lines_are_not_cut_when_processes_share_a_console() -> None:
-    async def main() -> None:
-        with pipe_writer() as (writer, reader):
-            relay = Relay()
-            outputs = [Output(c, structs.Log(), stdout=writer, stderr=writer, relay=relay) for c in "abcd"]
-            received = bytearray()
-
-            async def collect() -> None:
-                while True:
-                    received.extend(await trio.to_thread.run_sync(os.read, reader, 3000, abandon_on_cancel=True))
-                    if received.count(b"\n") >= 4 * 3000:
-                        return
-
-            with trio.fail_after(DEADLINE):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(relay.run)
-                    async with trio.open_nursery() as running:
-                        running.start_soon(collect)
-                        for output in outputs:
-                            # Written in two halves, unbuffered, so that half lines are in the pipes all the time.
-                            script = f"import os\nfor n in range(3000): os.write(1, b'{output.name}' * 40); os.write(1, b'{output.name}' * 40 + b'\\n')"
-                            running.start_soon(_python, output, script)
-                    nursery.cancel_scope.cancel()
-            lines = bytes(received).split(b"\n")[:-1]
-            assert len(lines) == 12000
-            assert set(lines) == {c * 80 for c in (b"a", b"b", b"c", b"d")}
-
-    trio.run(main)
-
-
-async def _python(output: Output, script: str) -> None:
-    assert await child(output, script, shell=sys.executable) == 0
-
-
-def test_a_prompt_without_a_newline_is_shown_soon() -> None:
-    async def main() -> None:
-        with pipe_writer() as (writer, reader):
-            output = Output("p", structs.Log(), stdout=writer, stderr=writer)
-            async with relaying(output):
-                ends = output.open()
-                os.write(ends.stdout, b"Password: ")
-                shown = await trio.to_thread.run_sync(os.read, reader, 100, abandon_on_cancel=True)
-                assert shown == b"Password: "
-                writer.write_now(b"ocelot: something else\n")
-                assert os.read(reader, 100) == b"\nocelot: something else\n"
-                os.write(ends.stdout, b"ok\n")
-                assert await trio.to_thread.run_sync(os.read, reader, 100, abandon_on_cancel=True) == b"ok\n"
-                ends.close()
-                await output.finish()
-
-    trio.run(main)
-
-
 @pytest.mark.root
 def test_a_full_disk_drops_counts_marks_the_gap_and_goes_on(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
@@ -343,177 +231,6 @@ def test_block_on_a_full_disk_loses_nothing(tmp_path: Path, rotation: structs.Ro
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_console_that_takes_nothing_stops_neither_the_process_nor_the_others(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pipe_writer() as (writer, reader):
-            relay = Relay()
-            stuck = Output("stuck", structs.Log(), stdout=writer, stderr=writer, relay=relay)
-            path = tmp_path / "log"
-            free = Output("free", config(structs.File(path=str(path))), stdout=writer, stderr=writer, relay=relay)
-            with trio.fail_after(DEADLINE), messages():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(relay.run)
-                    assert await child(stuck, "yes | head -c 1000000") == 0
-                    assert await child(free, "echo alive") == 0
-                    assert path.read_text() == "alive\n"
-                    dropped = stuck.counters["stdout"].dropped
-                    assert dropped > 0
-                    received = bytearray()
-                    os.set_blocking(reader, False)
-
-                    def pump() -> None:
-                        while True:
-                            try:
-                                received.extend(os.read(reader, 65536))
-                            except BlockingIOError:
-                                if not writer.backlog:
-                                    return
-                                writer.flush(0)
-
-                    pump()
-                    assert await child(stuck, "echo back") == 0
-                    pump()
-                    nursery.cancel_scope.cancel()
-            text = received.decode()
-            assert text.endswith(f"ocelot: {dropped} bytes of stuck's stdout were dropped here\nback\n")
-            assert len(received) - len(text.splitlines()[-2]) - len("\nback\n") == 1_000_000 - dropped
-
-    trio.run(main)
-
-
-def test_a_slow_console_loses_nothing_while_it_takes_something() -> None:
-    async def main() -> None:
-        with pipe_writer() as (writer, reader):
-            output = Output("slow", structs.Log(), stdout=writer, stderr=writer)
-            received = bytearray()
-
-            async def sip() -> None:
-                while len(received) < 300_000:
-                    received.extend(os.read(reader, 30_000))
-                    await trio.sleep(0.2)
-
-            async with relaying(output), trio.open_nursery() as nursery:
-                nursery.start_soon(child, output, "yes | head -c 300000")
-                await trio.sleep(0.1)
-                nursery.start_soon(sip)
-            assert len(received) == 300_000
-            assert output.counters["stdout"].dropped == 0
-
-    trio.run(main)
-
-
-def test_the_flags_of_an_inherited_terminal_stay_as_they_are() -> None:
-    master, slave = pty.openpty()
-    writer = Writer.attach(slave)
-    assert writer.fileno() != slave
-    assert os.get_blocking(slave)
-    assert not os.get_blocking(writer.fileno())
-    writer.write_now(b"hello\n")
-    assert os.read(master, 100) == b"hello\r\n"
-    writer.close()
-    os.close(slave)
-    os.close(master)
-
-
-def test_a_stopped_terminal_does_not_block_and_continues_later() -> None:
-    async def main() -> None:
-        master, slave = pty.openpty()
-        writer = Writer.attach(slave)
-        termios.tcflow(slave, termios.TCOOFF)
-        started = time.monotonic()
-        assert await writer.write(b"first\n", stall=0.2) == 0  # kept
-        assert await writer.write(b"second\n", stall=0.2) == len(b"second\n")
-        assert time.monotonic() - started < 5
-        assert writer.stuck
-        termios.tcflow(slave, termios.TCOON)
-        with trio.fail_after(DEADLINE):
-            assert await writer.write(b"third\n", stall=None) == 0
-            assert await writer.ready()
-        seen = b""
-        while not seen.endswith(b"third\r\n"):
-            seen += os.read(master, 100)
-        assert seen == b"first\r\nthird\r\n"
-        writer.close()
-        os.close(slave)
-        os.close(master)
-
-    trio.run(main)
-
-
-def test_a_hung_up_terminal_is_counted_not_raised() -> None:
-    master, slave = pty.openpty()
-    writer = Writer.attach(slave)
-    os.close(master)
-    writer.write_now(b"nobody hears this\n")
-    assert writer.dropped == 18
-    assert trio.run(writer.write, b"nor this\n") == 9
-    writer.close()
-    os.close(slave)
-
-
-def test_a_socket_is_written_without_blocking_and_without_its_flags_changed() -> None:
-    left, right = socket.socketpair()
-    writer = Writer.attach(left.fileno())
-    for _ in range(100):
-        writer.write_now(b"x" * 9999 + b"\n")
-    assert writer.dropped > 0
-    assert left.getblocking()
-    assert os.get_blocking(left.fileno())
-    received = 0
-    right.setblocking(False)
-    while True:
-        try:
-            received += len(right.recv(1 << 20))
-        except BlockingIOError:
-            if not writer.backlog:
-                break
-            writer.flush(0)
-    assert received + writer.dropped == 1_000_000
-    writer.close()
-    left.close()
-    right.close()
-
-
-def test_a_pipe_that_cannot_be_opened_again_is_written_patiently() -> None:
-    reader, end = os.pipe()
-    writer = Writer(os.dup(end), shared=end, patient=True)
-    for _ in range(100):
-        writer.write_now(b"y" * 999 + b"\n")
-    assert os.get_blocking(end)
-    received = 0
-    os.set_blocking(reader, False)
-    while True:
-        try:
-            received += len(os.read(reader, 65536))
-        except BlockingIOError:
-            if not writer.backlog:
-                break
-            writer.flush(0)
-    assert received + writer.dropped == 100_000
-    assert received > 60_000
-    writer.close()
-    os.close(reader)
-    os.close(end)
-
-
-def test_what_a_message_left_behind_is_delivered_by_the_writers_own_task() -> None:
-    async def main() -> None:
-        with pipe_writer() as (writer, reader):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(writer.run)
-                await trio.testing.wait_all_tasks_blocked()
-                for _ in range(10):
-                    writer.write_now(b"z" * 9999 + b"\n")
-                assert writer.backlog > 0
-                received = 0
-                with trio.fail_after(DEADLINE):
-                    while received < 100_000:
-                        received += len(await trio.to_thread.run_sync(os.read, reader, 65536))
-                nursery.cancel_scope.cancel()
-
-    trio.run(main)
-
-
 def test_following_sees_lines_as_they_come_with_their_stream() -> None:
     async def main() -> None:
         output = Output("f", structs.Log(), stdout=Writer.nowhere(), stderr=Writer.nowhere())
@@ -555,54 +272,6 @@ def test_an_output_with_another_configuration_keeps_what_the_one_before_had_kept
         new.close()
 
     trio.run(main)
-
-
-def test_syslog_gets_one_rfc5424_message_a_line(tmp_path: Path) -> None:
-    async def main() -> None:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        server.bind(str(tmp_path / "log"))
-        server.settimeout(DEADLINE)
-        destination = structs.Syslog(address=str(tmp_path / "log"))
-        output = Output("my app", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
-        async with relaying(output):
-            await child(output, "echo hello; echo wörld")
-            await child(output, "printf oops >&2")
-        first, second, third = (server.recv(9000).decode() for _ in range(3))
-        head, _, text = first.partition(" my_app - - - ")
-        assert head.startswith("<30>1 20")
-        assert len(head.split()) == 3
-        assert text == "hello"
-        assert second.endswith(" my_app - - - wörld")
-        assert third.startswith("<27>1 ")
-        assert third.endswith(" - - - oops")
-        server.close()
-
-    trio.run(main)
-
-
-def test_a_syslog_that_is_gone_is_one_warning_and_a_count(tmp_path: Path) -> None:
-    async def main() -> None:
-        destination = structs.Syslog(address=str(tmp_path / "nobody"))
-        output = Output("s", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
-        with messages() as said:
-            async with relaying(output):
-                assert await child(output, "for n in 1 2 3 4 5; do echo $n; sleep 0.01; done") == 0
-        assert output.counters["stdout"].dropped == 10
-        assert len([line for line in said if line.startswith("cannot write")]) == 1
-
-    trio.run(main)
-
-
-def test_kmsg_records_carry_priority_and_name(tmp_path: Path) -> None:
-    path = tmp_path / "kmsg"
-    path.touch()
-    sink = KmsgSink("web", "stderr", path=str(path))
-    assert sink.offer(b"one\n") == 4
-    assert sink.offer(b"x" * 2000) == 2000
-    sink.close()
-    full = KMSG_MAX - len(b"<27>web: \n")
-    sizes = (full, full, 2000 - 2 * full)
-    assert path.read_bytes() == b"<27>web: one\n" + b"".join(b"<27>web: " + b"x" * n + b"\n" for n in sizes)
 
 
 def test_a_thousand_silent_processes_wake_nobody_and_stay_small() -> None:

@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from integration.desk import desk
-from integration.test_output import child, config, messages, relaying
+from integration.outputs import child, config, messages, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 from supervisor.output import Output

@@ -18,10 +18,10 @@ import pytest
 import trio
 
 from integration.lab import cache
-from integration.test_output import child, config, messages, relaying
+from integration.outputs import child, config, messages, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.forwarding import KmsgSink
+from supervisor.forwarding import KMSG_MAX, KmsgSink
 from supervisor.output import Output
 
 DEADLINE = 30.0
@@ -286,3 +286,51 @@ def test_a_daemon_that_does_not_read_holds_up_only_those_who_chose_it(tmp_path: 
 
     with Reader(tmp_path / "log") as reader:
         trio.run(main, reader)
+
+
+def test_syslog_gets_one_rfc5424_message_a_line(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        server.bind(str(tmp_path / "log"))
+        server.settimeout(DEADLINE)
+        destination = structs.Syslog(address=str(tmp_path / "log"))
+        output = Output("my app", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        async with relaying(output):
+            await child(output, "echo hello; echo wörld")
+            await child(output, "printf oops >&2")
+        first, second, third = (server.recv(9000).decode() for _ in range(3))
+        head, _, text = first.partition(" my_app - - - ")
+        assert head.startswith("<30>1 20")
+        assert len(head.split()) == 3
+        assert text == "hello"
+        assert second.endswith(" my_app - - - wörld")
+        assert third.startswith("<27>1 ")
+        assert third.endswith(" - - - oops")
+        server.close()
+
+    trio.run(main)
+
+
+def test_a_syslog_that_is_gone_is_one_warning_and_a_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        destination = structs.Syslog(address=str(tmp_path / "nobody"))
+        output = Output("s", config(destination), stdout=Writer.nowhere(), stderr=Writer.nowhere())
+        with messages() as said:
+            async with relaying(output):
+                assert await child(output, "for n in 1 2 3 4 5; do echo $n; sleep 0.01; done") == 0
+        assert output.counters["stdout"].dropped == 10
+        assert len([line for line in said if line.startswith("cannot write")]) == 1
+
+    trio.run(main)
+
+
+def test_kmsg_records_carry_priority_and_name(tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.touch()
+    sink = KmsgSink("web", "stderr", path=str(path))
+    assert sink.offer(b"one\n") == 4
+    assert sink.offer(b"x" * 2000) == 2000
+    sink.close()
+    full = KMSG_MAX - len(b"<27>web: \n")
+    sizes = (full, full, 2000 - 2 * full)
+    assert path.read_bytes() == b"<27>web: one\n" + b"".join(b"<27>web: " + b"x" * n + b"\n" for n in sizes)
