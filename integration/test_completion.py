@@ -93,7 +93,12 @@ def test_words_names_and_options_are_completed(shell: str, machine: Desk, tmp_pa
     for line, expected in CASES:
         arguments = [shell, *(["-f"] if shell == "zsh" else []), str(driver), str(file), line]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        assert (set(done.stdout.split()), done.stderr) == (expected, ""), line
+        offered = set(done.stdout.split())
+        if (
+            shell == "fish"
+        ):  # from version 4 on it also offers what has the word somewhere in it, and filters that later
+            offered = {word for word in offered if word.startswith(line.rpartition(" ")[2])}
+        assert (offered, done.stderr) == (expected, ""), line
 
 
 INTERACTIVE = {

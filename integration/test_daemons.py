@@ -34,6 +34,9 @@ pytestmark = [
     pytest.mark.skipif(
         not (NGINX and REDIS and POSTGRES and PROMETHEUS), reason="a daemon is missing: make machine says which"
     ),
+    pytest.mark.skipif(
+        bool(CLOSED := cache.closed_to_others(*(each.program for each in (REDIS, POSTGRES) if each))), reason=CLOSED
+    ),
 ]
 
 

@@ -282,8 +282,10 @@ def test_each_step_that_fails_is_named_with_its_reason():
 
 
 def as_nobody(script):
-    """Run a script that drops to nobody once everything is imported."""
-    script = f"import supervisor.privileges\n{script}"
+    """Run a script that drops to nobody once everything is imported, from where nobody may look."""
+    script = (
+        f"import supervisor.privileges\nfrom integration.test_privileges import process\nprocess(nice='1')\n{script}"
+    )
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE)
 
 

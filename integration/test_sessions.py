@@ -84,7 +84,7 @@ def gone(pid: int) -> bool:
             with open(f"/proc/{pid}/stat") as file:
                 if file.read().rpartition(") ")[2].startswith("Z"):
                     return True
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # gone before the file was opened, or before it was read
             return True
         time.sleep(0.02)
     return False

@@ -30,6 +30,10 @@ class Kernel:
     def modules(self) -> Path:
         return self.modules_root / "lib/modules" / self.version
 
+    def built_in(self, name: str) -> bool:
+        """Whether the kernel has in itself what others have as a module."""
+        return f"/{name}.ko\n" in (self.modules / "modules.builtin").read_text()
+
 
 def kernel(flavour: str = "") -> Kernel | None:
     """The distribution's kernel (nothing of ext4 or virtio built in on Debian), or ``cloud``, which has nvme and ext4."""
@@ -75,6 +79,15 @@ def daemon(package: str, program: str) -> Daemon | None:
         str(path) for path in root.glob(f"usr/lib/{package}")
     ]  # where Ubuntu has libraries of nfs-ganesha's own
     return Daemon(unpacked, root, {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)})
+
+
+def closed_to_others(*paths: Path) -> str:
+    """Why another user cannot use what lies there (Debian's /root lets nobody in); "" if nothing is in the way."""
+    for path in paths:
+        for folder in (path, *path.parents):
+            if folder.is_dir() and not folder.stat().st_mode & 0o001:
+                return f"{folder} lets no other user in: have the checkout and OCELOT_CACHE elsewhere"
+    return ""
 
 
 def newest(root: Path, pattern: str) -> Path | None:
