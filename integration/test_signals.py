@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +43,20 @@ def test_it_is_passed_to_the_main_process(tmp_path: Path) -> None:
                 running.process.send_signal(response.number)
                 wait_for(running.log, f"got {signal.Signals(response.number).name.removeprefix('SIG')}")
         assert {each["state"] for each in running.processes().values()} == {"running"}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_one_that_may_not_be_passed_on_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    """A container without CAP_KILL, and a process of another user."""
+    without = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill", sys.executable, "-m", "ocelot")
+    with desk(tmp_path, {"main": {**SLEEPER, "user": "nobody"}}, program=without) as running:
+        found = running.until(lambda found: found["main"]["state"] == "running")
+        running.process.send_signal(signal.SIGUSR1)
+        wait_for(running.log, "SIGUSR1: Operation not permitted")
+        assert running.processes()["main"]["pid"] == found["main"]["pid"]
+        os.kill(found["main"]["pid"], signal.SIGKILL)  # which ocelot may not do at its end
+        assert running.process.wait(PATIENCE) == 128 + signal.SIGKILL
 
 
 def test_a_second_sigint_kills_what_is_left_at_once(tmp_path: Path) -> None:
