@@ -148,8 +148,9 @@ class Supervisor:
         await _ask(chosen, _restart_now)
 
     async def down(self, name: str) -> None:
-        """Wait until the process ``name`` does not run and is not about to. Raises ControlError."""
-        await self._roster.find(name).down()
+        """Wait until the process ``name`` does not run and is not about to, or somebody wants it up again. Raises ControlError."""
+        process = self._roster.find(name)
+        await process.down(unless=process.wanted)
 
     def signal(self, names: Iterable[str], number: int) -> None:
         """Send a signal to the processes themselves. Those that do not run are passed over."""
@@ -288,6 +289,7 @@ class Supervisor:
         """The processes of these names, once what they require has been asked to start."""
         self._refuse_late_starts()
         chosen = [self._roster.find(name) for name in names]
+        chosen = [process for process in chosen if process not in self._going]
         if self._roster.dependencies is not None:
             for base in self._roster.dependencies.needed(base_of(process.name) for process in chosen):
                 for process in self._roster.members(base):
@@ -308,7 +310,7 @@ class Supervisor:
             for rank in self._roster.dependencies.ranks(chosen)[:-1]:
                 await _ask(rank, request)
                 for process in rank:
-                    await process.down()
+                    await process.down(unless=process.wanted)
                 chosen = [process for process in chosen if process not in rank]
         await _ask(chosen, request)
 

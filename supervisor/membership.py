@@ -34,7 +34,9 @@ async def remove(supervisor: Supervisor, name: str) -> None:
     if name not in supervisor.configs:
         raise no_such_process(name)
     supervisor.scaled.discard(name)
-    await _dismiss(supervisor, supervisor._roster.forget(name))
+    going = supervisor._roster.forget(name)
+    supervisor._going.update(going)
+    await _dismiss(supervisor, going)
 
 
 def replace(supervisor: Supervisor, name: str, config: structs.Process) -> None:
@@ -77,6 +79,7 @@ def _apply(supervisor: Supervisor, name: str, config: structs.Process) -> None:
     for process in added:
         _begin(supervisor, process)
     if going and supervisor._nursery is not None:
+        supervisor._going.update(going)
         supervisor._nursery.start_soon(_dismiss, supervisor, going)
 
 
@@ -103,9 +106,9 @@ async def _dismiss(supervisor: Supervisor, processes: Sequence[Process]) -> None
     """Stop them, and forget them once they are down."""
     supervisor._asking += 1
     try:
-        supervisor._going.update(processes)
         for process in processes:
-            process.stop(Cause.OPERATOR)
+            if process in supervisor._going:  # else it was taken back already
+                process.stop(Cause.OPERATOR)
         for process in processes:
             await _take_away(supervisor, process)
     finally:

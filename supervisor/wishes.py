@@ -101,6 +101,10 @@ class Wishes:
         """Whether a start was asked for that the state does not show yet."""
         return self._start_wanted
 
+    def wanted(self) -> bool:
+        """Whether it is wanted up."""
+        return self.goal is Goal.UP
+
     async def accepted(self) -> None:
         """Wait until the state shows what was asked for last: stopping for a stop, starting or later for a start."""
         while self._stop_wanted or (self._start_wanted and self.state is not State.STOPPING):

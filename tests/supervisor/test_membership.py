@@ -279,6 +279,48 @@ def test_scaling_to_and_fro_while_all_of_them_stop():
     scenario(story, web={"replicas": 2}, b={})
 
 
+def test_what_is_to_go_is_not_started_again_by_anybody():
+    async def story(it):
+        last = it.child("web")
+        last.fatal = set()
+        await it.supervisor.scale("web", 1)
+        await it.supervisor.start(["web[0]", "web[1]"])
+        await it.supervisor.restart(["web[1]"])
+        last.die(_done())
+        await trio.sleep(1)
+        assert it.supervisor.names == ("web[0]", "b")
+        assert it.supervisor._asking == 0
+
+    scenario(story, web={"replicas": 2}, b={})
+
+
+def test_two_at_once_who_scale_differently():
+    async def story(it):
+        async with trio.open_nursery() as nursery:
+            for count in (1, 3, 1, 3):
+                nursery.start_soon(it.supervisor.scale, "web", count)
+        await trio.sleep(100)
+        count = it.supervisor.configs["web"].replicas
+        assert len(replicas(it)) == count
+        assert sum(child.status is None for child in it.spawner.children) == count + 1
+
+    for _ in range(20):  # trio runs what is ready in any order
+        scenario(story, web={"replicas": 3}, b={})
+
+
+def test_a_stop_in_order_does_not_wait_for_one_that_is_started_meanwhile():
+    async def story(it):
+        it.child("web").fatal = set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.supervisor.stop, ["web", "db"])
+            await trio.sleep(1)
+            await it.supervisor.start(["web"])
+            it.child("web").die(_done())
+        assert it.supervisor._asking == 0
+
+    scenario(story, web={"depends_on": {"db": Dependency()}, "termination_grace_period": 1000.0}, db={}, b={})
+
+
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
