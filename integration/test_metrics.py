@@ -121,7 +121,8 @@ def test_children_count_for_their_process_and_the_loop_is_measured(tmp_path: Pat
 
 def test_openmetrics_is_given_to_those_who_ask(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{free_port()}"
-    with desk(tmp_path, {"web": SLEEPER}, metrics={"listen": listen}):
+    with desk(tmp_path, {"web": SLEEPER}, metrics={"listen": listen}) as machine:
+        machine.until(lambda found: found["web"]["state"] == "running")
         accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
         text, media = fetch(f"{listen}/metrics", Accept=accept)
         assert media.startswith("application/openmetrics-text; version=1.0.0")
@@ -159,7 +160,7 @@ def test_a_real_prometheus_scrapes_it(tmp_path: Path) -> None:
         with log, subprocess.Popen([*command, f"--web.listen-address={web}"], stdout=log, stderr=log) as prometheus:
             try:
                 assert until(web, 'ocelot_process_up{process="web"}') == "1"
-                assert until(web, 'ocelot_process_restarts_total{cause="exit"}') == "2"
+                assert until(web, 'ocelot_process_restarts_total{process="crashing",cause="exit"}') == "2"
                 assert until(web, "up") == "1"
             finally:
                 prometheus.terminate()
