@@ -284,6 +284,7 @@ def test_what_is_to_go_is_not_started_again_by_anybody():
         last = it.child("web")
         last.fatal = set()
         await it.supervisor.scale("web", 1)
+        await trio.sleep(0.1)
         await it.supervisor.start(["web[0]", "web[1]"])
         await it.supervisor.restart(["web[1]"])
         last.die(_done())
