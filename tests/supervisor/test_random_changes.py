@@ -192,6 +192,7 @@ class Changing(World):
 
     def check_rest(self):
         super().check_rest()
+        assert not self.supervisor._asking, "somebody still waits"
         for name, ran in self.ran.items():
             assert name in self.supervisor.names or all(child.status is not None for child in ran), f"{name} is left"
         for name in self.supervisor.names:
