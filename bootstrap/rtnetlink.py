@@ -113,6 +113,7 @@ def parse_link(message: Message) -> Link | None:
 
 
 def link_up(index: int) -> bytes:
+    """The body of RTM_NEWLINK that sets IFF_UP and nothing else (rtnetlink(7))."""
     return _LINK.pack(socket.AF_UNSPEC, 0, index, IFF_UP, IFF_UP)
 
 

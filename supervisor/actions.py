@@ -115,6 +115,7 @@ def unknown(name: str, known: Sequence[str]) -> ControlError:
 
 
 def send_signal(supervisor: Supervised, names: Sequence[str], wanted: str | int | None) -> None:
+    """To the processes themselves, not their groups. Raises ControlError: no such signal, or one of them does not run."""
     number = signal_number(wanted)
     _refuse_idle(supervisor, names)
     supervisor.signal(names, number)

@@ -200,6 +200,7 @@ def outputs(sources: Iterable[tuple[str, LogSource]]) -> Iterator[Metric]:
 
 
 def boot(timeline: BootTimeline) -> Iterator[Metric]:
+    """Seconds from the first span of each phase to its last."""
     phases = _gauge("ocelot_boot_phase_seconds", "How long each phase of the boot took.", ("phase",))
     extents: dict[str, tuple[float, float]] = {}
     for span in timeline.spans:

@@ -45,4 +45,5 @@ def on_network(spec: SpawnSpec, table: tuple[MountInfo, ...]) -> bool:
 
 
 def is_network(mount: MountInfo) -> bool:
+    """Whether its server, or the program behind it (fuse), may not answer."""
     return mount.fstype in _KINDS or mount.fstype.startswith("fuse.")

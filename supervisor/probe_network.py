@@ -44,12 +44,14 @@ async def unix(path: str) -> trio.SocketStream:
 
 
 async def check_tcp(handler: structs.TcpSocket) -> str:
+    """Connect, and leave at once. Raises Failed; the time limit is the caller's."""
     stream = await tcp(handler.host, handler.port)
     stream.socket.close()
     return "connected"
 
 
 async def check_unix(handler: structs.UnixSocket) -> str:
+    """As :func:`check_tcp`, to a unix socket."""
     stream = await unix(handler.path)
     stream.socket.close()
     return "connected"

@@ -104,6 +104,7 @@ def processes_of(config: structs.Sections) -> Processes | None:
 
 
 def without_processes(config: structs.Sections) -> structs.Sections:
+    """Everything else that a file says."""
     if isinstance(config, structs.SuperviseFile):
         return msgspec.structs.replace(config, processes={})
     if isinstance(config, structs.Bootstrap) and isinstance(config.post_switch.handoff, structs.Supervise):
@@ -113,6 +114,7 @@ def without_processes(config: structs.Sections) -> structs.Sections:
 
 
 def shutdown_timeout_of(config: structs.Sections) -> float | None:
+    """Seconds; None: it follows from the grace periods."""
     if isinstance(config, structs.SuperviseFile):
         return config.shutdown_timeout
     handoff = config.post_switch.handoff if isinstance(config, structs.Bootstrap) else None

@@ -122,6 +122,7 @@ class Roster:
 
 
 def no_such_process(name: str) -> ControlError:
+    """What is said of a name that nobody has (HTTP 404)."""
     return ControlError(
         f'cannot find the process "{name}"', hint="see status for the names", status=404, kind="no-such-process"
     )

@@ -83,6 +83,7 @@ ELSEWHERE = (
 
 
 def responses(identity: Identity) -> tuple[Response, ...]:
+    """What each signal means to ocelot, by who it is; those that are not listed are left as they were."""
     return MACHINE if identity is Identity.MACHINE else ELSEWHERE
 
 

@@ -288,6 +288,7 @@ class LifeSnapshot(Snapshot, kw_only=True):
 
 
 def encode(life: LifeSnapshot) -> bytes:
+    """As MessagePack, for :func:`decode` in another image."""
     return msgspec.msgpack.encode(life)
 
 
@@ -302,6 +303,7 @@ def pack_environment(environment: Mapping[str, str]) -> list[bytes]:
 
 
 def unpack_environment(packed: Iterable[bytes]) -> dict[str, str]:
+    """What :func:`pack_environment` has packed: names and values need not be UTF-8 (os.fsdecode)."""
     pairs = (os.fsdecode(entry).partition("=") for entry in packed)
     return {name: value for name, _, value in pairs}
 

@@ -65,6 +65,7 @@ def has_started(status: ProcessStatus) -> bool | None:
 
 
 def has_stopped(status: ProcessStatus) -> bool | None:
+    """It has come to rest, however that came; None: not yet."""
     return True if status.state in (State.STOPPED, State.EXITED, State.FATAL) else None
 
 

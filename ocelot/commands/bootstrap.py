@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
+    """``bootstrap`` (``boot``) with all below it."""
     top = commands.add_parser(
         "bootstrap",
         aliases=["boot"],

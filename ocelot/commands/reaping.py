@@ -9,6 +9,7 @@ from ocelot.errors import UsageError
 
 
 def add(commands: Commands) -> None:
+    """``entry``, ``idle``, ``zombie`` and ``zombie-finder``."""
     entry = command(
         commands,
         "entry",

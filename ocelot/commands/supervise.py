@@ -10,6 +10,7 @@ from ocelot.errors import UsageError
 
 
 def add(commands: Commands) -> None:
+    """``supervise`` with all below it."""
     top = commands.add_parser(
         "supervise",
         help="supervise the processes of a YAML file, and tools for such files",

@@ -58,6 +58,7 @@ _MEANT = {
 
 
 def boolean(findings: Findings, node: Node, path: Path) -> Any:
+    """A plain ``true`` or ``false``; INVALID for anything else, which is added to ``findings``."""
     if isinstance(node, Scalar) and node.plain and node.text in TRUE + FALSE:
         return node.text in TRUE
     hint = ""
@@ -75,6 +76,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII
 
 
 def integer(findings: Findings, node: Node, path: Path) -> Any:
+    """A plain whole number of less than 20 digits, else INVALID as above."""
     if isinstance(node, Scalar) and _INTEGER.fullmatch(node.text) and len(node.text) < 20:
         if node.plain:
             return int(node.text)
@@ -88,6 +90,7 @@ def integer(findings: Findings, node: Node, path: Path) -> Any:
 
 
 def number(findings: Findings, node: Node, path: Path) -> Any:
+    """A plain finite number, else INVALID as above."""
     if isinstance(node, Scalar) and _NUMBER.fullmatch(node.text):
         parsed = float(node.text)
         if node.plain and parsed - parsed == 0:  # neither infinite nor NaN

@@ -154,6 +154,7 @@ def library(folder: str) -> str:
 
 
 def python_version() -> str:
+    """Of the interpreter that runs this, and so of the runtimes that it builds: "3.11.7"."""
     return ".".join(map(str, sys.version_info[:3]))
 
 

@@ -7,6 +7,7 @@ import sys
 
 
 def print_json(value: object) -> None:
+    """For programs, and on a terminal for eyes."""
     import json
 
     # Indented for eyes only: json's quick encoder cannot indent

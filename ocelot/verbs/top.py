@@ -161,6 +161,7 @@ HEADS = ("NAME", "STATE", "PID", "CPU", "MEMORY", "TASKS", "FDS", "RESTARTS", "U
 
 
 def cells(row: Row) -> tuple[str, ...]:
+    """What stands under each of HEADS; a dash for what is not known."""
     from ocelot.wire.tables import span
 
     def shown(value: int | None) -> str:

@@ -38,6 +38,7 @@ def is_up(process: Process) -> bool:
 
 
 def machine_line(status: Mapping[str, Any], *, colour: bool = False) -> str:
+    """The line above the table: which machine, how it is, and what runs it."""
     phase = status["phase"]
     if colour and phase == "failed":
         phase = f"\x1b[31m{phase}\x1b[0m"
