@@ -67,5 +67,10 @@ def test_what_a_desk_begins_with(tmp_path: Path) -> None:
     assert printed.stdout == templates.text("supervise", "supervise")
     (tmp_path / "supervise.yaml").write_text(printed.stdout)
     assert ocelot("supervise", "validate", str(tmp_path / "supervise.yaml")).returncode == 0
-    for words in (("supervise", "schema"), ("monitoring", "dashboard"), ("monitoring", "alerts"), ("man", "ocelotctl.1")):
+    for words in (
+        ("supervise", "schema"),
+        ("monitoring", "dashboard"),
+        ("monitoring", "alerts"),
+        ("man", "ocelotctl.1"),
+    ):
         assert len(ocelot(*words).stdout) > 1000, words
