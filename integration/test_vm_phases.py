@@ -31,7 +31,7 @@ switchRoot:
   rootFileSystem: {type: 9p, tag: rootfs}
 postSwitch:
   environment: {LATE: two, BOTH: late}
-  modules: {mode: scan, names: [loop], parameters: {loop: max_loop=3}}
+  modules: {mode: scan, names: [brd], parameters: {brd: rd_nr=3}}
   sysctl: {net.core.somaxconn: 1024}
   mounts:
     - {type: virtual, fstype: tmpfs, target: /srv/data}
@@ -55,7 +55,7 @@ hostname: phases
 REPORT = """
 echo "process $EARLY $LATE $BOTH $PORT $*"
 echo "sysctl $(cat /proc/sys/kernel/panic_on_oops /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn | tr '\\n' ' ')"
-echo "dummies $(ls /sys/class/net | grep -c dummy) loops $(ls /sys/block | grep -c loop)"
+echo "dummies $(ls /sys/class/net | grep -c dummy) disks $(ls /sys/block | grep -c ram)"
 echo "early $(stat -c '%a %g' /run/early) $(readlink /run/link)"
 echo "kept $(cat /mnt/kept)"
 echo "folder $(stat -c '%a %U %F' /srv/data/d) fifo $(stat -c %F /srv/data/fifo)"
@@ -72,7 +72,7 @@ def test_every_phase_field_before_and_after_the_switch(lab: Lab) -> None:
     tree = lab.busybox()
     roots.script(tree, "/srv/report", REPORT)
     roots.script(tree, "/srv/script", 'echo "boot script $S $EARLY $LATE $*"\n')
-    roots.modules(tree, lab.kernel(), "loop")
+    roots.modules(tree, lab.kernel(), "brd")
     config = PHASES.replace(
         '{path: /srv/data/null, type: c, mode: 0666, content: "1:3"}', "{path: /srv/data/file, content: text}"
     )
@@ -83,7 +83,7 @@ def test_every_phase_field_before_and_after_the_switch(lab: Lab) -> None:
         "boot script script one two a b",
         "process one two late 8080 6379 on 0644",
         "sysctl 1 1 1024 ",
-        "dummies 3 loops 3",
+        "dummies 3 disks 3",
         "early 640 5 /run/early",
         "kept from before the switch",
         "folder 750 www-data directory fifo fifo",
