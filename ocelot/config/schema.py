@@ -31,7 +31,10 @@ _SIGNAL: Schema = {
         {"type": "integer", "minimum": 1, "maximum": 64},
         {
             "type": "object",
-            "properties": {"type": {"type": "string"}, "value": {"type": ["string", "integer"]}},
+            "properties": {
+                "type": {"type": ["string", "integer"], "minimum": 1, "maximum": 64},
+                "value": {"type": ["string", "integer"]},
+            },
             "additionalProperties": False,
             "minProperties": 1,
         },

@@ -172,3 +172,21 @@ def test_the_schema_is_not_empty_handed() -> None:
     """It finds the common mistakes by itself, for editors."""
     for change in ({"consle": "x"}, {"logLevel": "loud"}, {"preSwitch": {"mounts": [{"type": "virtofs"}]}}):
         assert list(VALIDATORS["bootstrap"].iter_errors({**FULL_BOOTSTRAP, **change}))
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        "SIGTERM",
+        15,
+        {"type": "sigterm"},
+        {"type": 15},
+        {"type": "name", "value": "TERM"},
+        {"type": "number", "value": 15},
+    ],
+    ids=str,
+)
+def test_a_signal_is_accepted_in_each_of_its_forms(signal: Any) -> None:
+    data = {"version": "1.0", "processes": {"web": {"program": "/bin/web", "shutdownSignal": signal}}}
+    assert list(VALIDATORS["supervise"].iter_errors(data)) == []
+    assert errors("supervise", data) == []
