@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from integration.lab import cache, roots
-from integration.lab.devices import Drive, NineP
+from integration.lab.devices import Drive, NineP, Virtiofs, virtiofsd
 from integration.lab.guest import Lab
 from integration.lab.vm import Hardware, Vm
 
@@ -69,6 +69,27 @@ def test_a_microvm(lab: Lab) -> None:
     ending = vm.wait()
     assert ending.status == 0
     assert ending.how == "guest-shutdown"
+
+
+def test_virtiofs_9p_and_a_disk_on_a_microvm(lab: Lab) -> None:
+    """virtiofs needs the modern transport there."""
+    if virtiofsd() is None:
+        pytest.skip("no virtiofsd on this host")
+    modern = ("-global", "virtio-mmio.force-legacy=false")
+    hardware = Hardware(machine="microvm", alive="Run /init", options=modern)
+    mounts = (
+        "preSwitch:\n  mounts:\n    - {type: 9p, tag: more, target: /mnt}\n"
+        "    - {type: device, device: /dev/vda, target: /srv}\n"
+    )
+    show = "[-c, 'grep -E \" (/|/mnt|/srv) \" /proc/mounts; echo ready on a microvm']"
+    vm = lab.boot(
+        "switchRoot:\n  rootFileSystem: {type: virtiofs, tag: rootfs}\n" + mounts + one_process("sh", show),
+        devices=[Virtiofs(lab.busybox()), NineP(lab.busybox(), "more"), Drive(lab.ext4(lab.busybox()))],
+        hardware=hardware,
+    )
+    for line in (r"^more /mnt 9p ", r"^/dev/vda /srv ext4 ", r"^rootfs / virtiofs ", "ready on a microvm"):
+        vm.expect(line)
+    assert vm.wait().status == 0
 
 
 def test_128_mib_are_enough(lab: Lab) -> None:
