@@ -81,6 +81,7 @@ GROUP = (
 )
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("options", "said"), [([], {"leader"}), (["-g"], {"leader", "worker"})])
 def test_the_group_option_reaches_the_whole_group(options, said):
     process = subprocess.Popen(
