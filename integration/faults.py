@@ -80,7 +80,7 @@ def faults(calls: str, *errors: str, when: Sequence[str] = PATTERNS) -> list[Fau
 
 # Not here, since they would hit trio's own pair of wake-up sockets, where the kernel never fails: epoll_ctl (to change what is
 # registered takes no memory), and other errors of sendto and recvfrom. Nor brk, which never returns an error: it tells the end
-# that the memory has; a limit on the address space (in test_faults) makes it fail as the kernel would.
+# that the memory has.
 FAULTS = [
     *faults("vfork clone,clone3 ", "EAGAIN", "ENOMEM"),
     *faults("pipe2", "EMFILE", "ENFILE"),
