@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from bootstrap import old_root, overlay
+from bootstrap import mount_errors, old_root, overlay
 from bootstrap.mount_options import RESTRICTIONS, flags_of_mount
 from bootstrap.root_moves import Move, in_use_by, plan_moves
 from bootstrap.steps import RUNTIME, SYSROOT, Machine
@@ -190,9 +190,12 @@ async def _in_time(
         with trio.fail_after(PATIENCE):
             return await trio.to_thread.run_sync(work, moves, new_root, machine, abandon_on_cancel=True)
     except trio.TooSlowError:
+        mount = mountinfo.mount_at(new_root)
+        # virtiofs is mounted at once, whoever is behind it: only the first look shows that nobody answers
+        legacy = mount is not None and mount.fstype == "virtiofs" and mount_errors.has_legacy_transport()
         raise OcelotError(
             f"cannot switch to another root: the file system on {new_root} does not answer",
-            hint="find out whether its server or device is alive",
+            hint=mount_errors.LEGACY if legacy else "find out whether its server or device is alive",
         ) from None
 
 
