@@ -11,7 +11,7 @@ CHECKED := ocelot bootstrap supervisor tests integration
 
 # The accelerator of the virtual machines: tcg works everywhere, kvm is faster where /dev/kvm works.
 ACCEL ?= tcg
-# How many integration tests (each file in one worker) and virtual machines run at a time.
+# How many unit tests, integration tests (each file in one worker) and virtual machines run at a time.
 JOBS ?= 2
 # Real processes and emulated machines meet deadlines only on a machine that is not too busy: what fails is tried once
 # more, and shown as RERUN. What fails twice has failed.
@@ -42,7 +42,7 @@ lint: python ## ruff, formatting, mypy --strict
 
 unit: python ## the unit tests: no real child, clock, mount or socket
 	@echo "==> unit tests"
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests -n $(JOBS)
 
 integration: python machine ## the integration tests: real processes, namespaces and virtual machines (JOBS at a time)
 	@echo "==> integration tests on this machine"
