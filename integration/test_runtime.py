@@ -25,6 +25,7 @@ CHECKOUT = Path(__file__).parents[1]
 PREFIX = "/usr/lib/ocelot"
 PATIENCE = 30.0
 BUSYBOX = cache.tool("busybox")
+LIBPTHREAD = "/lib/x86_64-linux-gnu/libpthread.so.0"
 
 pytestmark = [
     pytest.mark.root,
@@ -227,6 +228,28 @@ def test_a_boot_in_a_container_stays_inside(root: Root) -> None:
     lines = ["hello", "script", "character special file 1:3 666", "block special file 7:c8 644"]
     assert [line for line in done.stdout.splitlines() if line in lines] == lines, done.stdout
     assert os.listdir(root.folder / "mnt") == []
+
+
+def test_without_its_bundle_it_loads_nothing_that_is_not_its_own(root: Root) -> None:
+    """So another image of ocelot starts on a machine, whose bundle goes after the boot: a library of the new root would be another libc's."""
+    bundle = Path(f"{root.folder}{PREFIX}/lib/start.bundle")
+    foreign = Path(f"{root.folder}{LIBPTHREAD}")
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(LIBPTHREAD, foreign)
+    (root.folder / "etc/maps.yaml").write_text(
+        'version: "1.0"\nprocesses: {maps: {program: busybox, arguments: [cat, /proc/1/maps]}}\n'
+    )
+    bundle.rename(bundle.with_suffix(".away"))
+    try:
+        done = root.run("ocelot", "supervise", "/etc/maps.yaml")
+    finally:
+        bundle.with_suffix(".away").rename(bundle)
+        foreign.unlink()
+    files = {line.split()[5] for line in done.stdout.splitlines() if len(line.split()) > 5}
+    mapped = {file for file in files if file.startswith("/") and not file.startswith(("/memfd:", "/dev/"))}
+    assert not list(bundle.parent.glob("python*/ocelot/deferred.*"))  # which asks for libpthread by its name
+    assert f"{PREFIX}/lib/libc.so.6" in mapped, done.stdout + done.stderr
+    assert not {file for file in mapped if not file.startswith(PREFIX)}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ classes of attrs whose fields are not. ``ctypes.util`` is asked by trio for one 
 compressions. msgspec takes from ``typing_extensions`` what Python has itself by now. ``importlib.util.LazyLoader`` defers
 modules too, but costs an import itself.
 
-A runtime of ours needs none of this: it has stand-ins instead (``ocelot.image.runtime``).
+Only on a desk: a runtime of ours has stand-ins instead (``ocelot.image.runtime``), and this module stays out of it. There a library
+that is looked for by its name could be that of another root.
 """
 
 import os

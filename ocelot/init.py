@@ -97,10 +97,11 @@ class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be 
         from ocelot import bundle
 
         bundle.use()
-        if bundle.opened is None:
+        try:
             from ocelot.deferred import defer
-
-            defer()
+        except ImportError:
+            return  # a runtime, which has stand-ins, whether its bundle is still there or not
+        defer()
 
     def __exit__(self, *_: object) -> None:
         if "ocelot.deferred" in sys.modules:
