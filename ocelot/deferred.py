@@ -44,10 +44,8 @@ class _Deferred(ModuleType):
     """A module that becomes the real one. Raises ImportError, when it is used, if there is no such module."""
 
     def __getattr__(self, name: str) -> object:
-        if (
-            name.startswith("__") and name != "__path__"
-        ):  # the import machinery and inspect look for these: that is no use
-            raise AttributeError(name)
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)  # the import machinery and inspect look for these: that is no use
         own = self.__name__
         if sys.modules.get(own) is self:
             del sys.modules[own]

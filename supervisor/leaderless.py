@@ -23,9 +23,8 @@ def group_lives(group: int) -> bool:
 def kill_leftovers(group: int) -> int:
     """SIGKILL the members of a group whose leader has been reaped; how many there were.
 
-    Without its leader a group's number stays taken only as long as a member lives, so the number alone proves nothing: members
-    are found in /proc, held by a pidfd, looked at again, and killed through it. A process whose pid is that number means that it
-    was used again: then nothing is done.
+    Members are found in /proc, held by a pidfd, looked at again, and killed through it. A process whose pid is that number means
+    that it was used again: then nothing is done.
     """
     killed = 0
     for _ in range(8):  # members may be forking; one that forks faster than this meets the next shutdown step
