@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supervisor.lifecycle import Change
     from supervisor.output import OutputLine
     from supervisor.ring import Line
-    from supervisor.stream import Counters
+    from supervisor.sinks import Counters
     from supervisor.surroundings import Surroundings
 
 

@@ -14,15 +14,11 @@ import os
 import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import trio
 
 from supervisor import cgroup_figures, proc_tree
 from supervisor.proc_tree import Entry
-
-if TYPE_CHECKING:
-    from supervisor.snapshots import AccountSnapshot
 
 _AT_ONCE = 16
 """Processes asked about between two turns of the loop: about a millisecond on a desk."""
@@ -58,8 +54,8 @@ class Usage:
 
 
 @dataclass
-class _Account:
-    """``last``: what was read in this life of the process. ``total``: what was said to the outside, over all lives."""
+class Account:
+    """What was measured of one process. ``last``: read in this life of it. ``total``: said to the outside, over all lives."""
 
     pid: int
     last: Counted = field(default_factory=Counted)
@@ -70,7 +66,7 @@ class Meter:
     """Usages over time. Its counters never go back while a name is measured, whatever dies in between."""
 
     def __init__(self) -> None:
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, Account] = {}
 
     async def read(
         self, processes: Mapping[str, int], *, pss: bool = False, cgroups: Mapping[str, str] | None = None
@@ -109,20 +105,15 @@ class Meter:
     def known(self) -> tuple[str, ...]:
         return tuple(self._accounts)
 
-    def snapshot(self) -> dict[str, AccountSnapshot]:
+    def snapshot(self) -> dict[str, Account]:
         """What was said so far, for another image."""
-        from supervisor.snapshots import AccountSnapshot
+        return dict(self._accounts)
 
-        return {
-            name: AccountSnapshot(pid=each.pid, last=each.last, total=each.total)
-            for name, each in self._accounts.items()
-        }
-
-    def restore(self, kept: Mapping[str, AccountSnapshot]) -> None:
-        self._accounts = {name: _Account(each.pid, each.last, each.total) for name, each in kept.items()}
+    def restore(self, kept: Mapping[str, Account]) -> None:
+        self._accounts = dict(kept)
 
     def _account(self, name: str, pid: int, now: Counted) -> Counted:
-        account = self._accounts.setdefault(name, _Account(pid))
+        account = self._accounts.setdefault(name, Account(pid))
         if account.pid != pid:
             account.pid, account.last = pid, Counted()
         account.total = _grow(account.total, account.last, now)

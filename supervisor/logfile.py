@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ocelot import log
 from ocelot.config import structs
@@ -24,7 +24,6 @@ from supervisor.ring import real_time
 
 if TYPE_CHECKING:
     from supervisor.old_files import OldFiles
-    from supervisor.sinks import FileSink
     from supervisor.snapshots import LogFileSnapshot
 
 RETRY = 1.0
@@ -42,6 +41,13 @@ Start = Callable[[Callable[[], Awaitable[None]]], None]
 """Runs an async function in the background."""
 
 Clock = Callable[[], float]
+
+
+class User(Protocol):
+    """A stream that writes to a log file."""
+
+    def rotated(self) -> None:
+        """What it has written made the file rotate."""
 
 
 class LogFiles:
@@ -83,8 +89,8 @@ class LogFile:
         self._identity = (0, 0)
         self.size = 0
         self._line = 0  # bytes of the unfinished line at the end
-        self._writer: FileSink | None = None  # whose line that is
-        self._users: set[FileSink] = set()
+        self._writer: User | None = None  # whose line that is
+        self._users: set[User] = set()
         self._not_before = 0.0
         self._reason = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self._look_at = 0.0
@@ -104,14 +110,14 @@ class LogFile:
             if self._old is None:
                 from supervisor.old_files import OldFiles
 
-                self._old = OldFiles(self.path, start=self._start, now=self._now)
+                self._old = OldFiles(self.path, create=create_new, start=self._start, now=self._now)
             self._old.rotation = rotation
         if self._fd >= 0:
             self._set_boundary(self._now())
 
     # -- for the sinks
 
-    def open(self, user: FileSink) -> None:
+    def open(self, user: User) -> None:
         """Open it for ``user`` if need be; missing folders are made. Raises OSError, at once for a second after a failure."""
         if self._fd < 0:
             if self._clock() < self._not_before:
@@ -123,7 +129,7 @@ class LogFile:
                 raise
         self._users.add(user)
 
-    def close(self, user: FileSink) -> None:
+    def close(self, user: User) -> None:
         """``user`` does not need it now. The last one closes it."""
         self._users.discard(user)
         if self._writer is user:
@@ -131,7 +137,7 @@ class LogFile:
         if not self._users:
             self._close()
 
-    def write(self, data: bytes, user: FileSink) -> int:
+    def write(self, data: bytes, user: User) -> int:
         """Append as much of ``data`` as there is space for; how many bytes. Raises OSError when it cannot be written."""
         if self._fd < 0 or user not in self._users:
             self.open(user)
@@ -170,7 +176,7 @@ class LogFile:
 
     # -- across images
 
-    def snapshot(self, user: FileSink) -> LogFileSnapshot:
+    def snapshot(self, user: User) -> LogFileSnapshot:
         """What an image that replaces this one cannot see from the file."""
         from supervisor.snapshots import LogFileSnapshot
 
@@ -179,7 +185,7 @@ class LogFile:
         last = self._old.last if self._old is not None else None
         return LogFileSnapshot(size=self.size, device=device, inode=inode, line=line, last=last)
 
-    def restore(self, kept: LogFileSnapshot, user: FileSink) -> None:
+    def restore(self, kept: LogFileSnapshot, user: User) -> None:
         """Before it is opened: if it is still the same file then, the line goes on that ``user`` has begun."""
         self.size, self._identity = kept.size, (kept.device, kept.inode)
         if kept.line:
@@ -205,7 +211,7 @@ class LogFile:
         self._line = 0
         return True
 
-    def _append_parts(self, data: bytes, user: FileSink, moment: float) -> int:
+    def _append_parts(self, data: bytes, user: User, moment: float) -> int:
         """Append ``data`` with rotations between its lines where they are due."""
         if moment < self._rotate_not_before:
             return self._append_lines(data, 0, len(data))
@@ -256,7 +262,7 @@ class LogFile:
 
     # -- rotating
 
-    def _try_swap(self, user: FileSink, moment: float) -> None:
+    def _try_swap(self, user: User, moment: float) -> None:
         """Rotate; if that fails, the file goes on growing, it is said once, and tried again later."""
         try:
             self._swap(user)
@@ -268,7 +274,7 @@ class LogFile:
         else:
             self._stuck = False
 
-    def _swap(self, user: FileSink | None) -> None:
+    def _swap(self, user: User | None) -> None:
         """The file gets the name of an old one, and a new one its place.
 
         Raises OSError, or OcelotError for what is no file; then nothing has changed.
@@ -284,7 +290,7 @@ class LogFile:
             self._fd, self._identity = new, (made.st_dev, made.st_ino)
             self.size = self._line = 0
             if user is not None:
-                user.counters.rotations += 1
+                user.rotated()
             self._old.tidy_soon()
         self._due = False
         self._set_boundary(self._now())
@@ -354,3 +360,8 @@ class LogFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def create_new(path: str) -> int:
+    """A log file that did not exist, open. Raises OSError, FileExistsError among them."""
+    return os.open(path, FLAGS | os.O_CREAT | os.O_EXCL, MODE)

@@ -9,21 +9,16 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError, describe
-from supervisor.logfile import FLAGS, MODE
 from supervisor.rotation import SUFFIXES, finish_interrupted, tidy
-
-if TYPE_CHECKING:
-    from supervisor.logfile import Clock, Start
 
 PAUSE = 0.05
 """Seconds between two rounds of tidying: a file that fills up a hundred times a second needs fewer of them."""
@@ -38,10 +33,19 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class OldFiles:
-    """``last``: the time and the number in the last name, so that a storm of rotations needs no search."""
+    """``create``: makes a new log file and opens it, or raises OSError. ``last``: the time and the number in the last name, so that a storm of rotations needs no search."""
 
-    def __init__(self, path: str, *, start: Start, now: Clock, link: Callable[[str, str], None] = os.link) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: Callable[[str], int],
+        start: Callable[[Callable[[], Awaitable[None]]], None],
+        now: Callable[[], float],
+        link: Callable[[str, str], None] = os.link,
+    ) -> None:
         self.path = path
+        self._create = create
         self.rotation = structs.Rotation()
         self.last = ("", 0)
         self._start = start
@@ -85,7 +89,7 @@ class OldFiles:
         while True:
             name = self._next()
             with suppress(FileExistsError):
-                return name, name + _FRESH, os.open(name + _FRESH, FLAGS | os.O_CREAT | os.O_EXCL, MODE)
+                return name, name + _FRESH, self._create(name + _FRESH)
 
     def _like(self, fd: int, old: os.stat_result) -> None:
         """Mode and owner of a new file: as configured, else those of the one before."""

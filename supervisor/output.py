@@ -15,10 +15,11 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import describe
 from ocelot.linux.descriptors import Writer
-from supervisor import sinks
+from supervisor.destinations import sink_for
 from supervisor.relay import Relay
 from supervisor.ring import Line, Ring
-from supervisor.stream import Counters, Stream
+from supervisor.sinks import Counters, FileSink
+from supervisor.stream import Stream
 
 if TYPE_CHECKING:
     from supervisor.snapshots import StreamSnapshot
@@ -73,7 +74,7 @@ class Output:
         self._direct: dict[str, int] = {}
         for kind, stream, writer in (("stdout", config.stdout, stdout), ("stderr", config.stderr, stderr)):
             counters = Counters()
-            sink = sinks.make(
+            sink = sink_for(
                 stream,
                 name=name,
                 stream=kind,
@@ -142,7 +143,7 @@ class Output:
         self.abandon()
         for stream in self._streams.values():
             stream.sink.close()
-            if isinstance(stream.sink.inner, sinks.FileSink):
+            if isinstance(stream.sink.inner, FileSink):
                 stream.sink.inner.leave()
         if self._own_relay:
             self._relay.close()
@@ -161,7 +162,7 @@ class Output:
         Raises OSError and OcelotError.
         """
         ends = [stream.sink.inner for stream in self._streams.values()]
-        files = [end.file for end in ends if isinstance(end, sinks.FileSink)]
+        files = [end.file for end in ends if isinstance(end, FileSink)]
         for file in dict.fromkeys(files):
             file.rotate()
         return len(files)

@@ -169,8 +169,9 @@ class Probe:
         return False, f"timed out after {self.timeout:g}s" + (f": {heard}" if heard else "")
 
     def snapshot(self) -> ProbeSnapshot:
-        from supervisor.snapshots import ProbeSnapshot, monotonic
+        from supervisor.snapshots import ProbeSnapshot, ResultSnapshot, monotonic
 
+        last = self.last
         return ProbeSnapshot(
             due=monotonic(self._due),
             successes=self.successes,
@@ -178,7 +179,7 @@ class Probe:
             runs=self.runs,
             misses=self.misses,
             seconds=self.seconds,
-            last=self.last,
+            last=ResultSnapshot(ok=last.ok, at=last.at, latency=last.latency, output=last.output) if last else None,
         )
 
     def restore(self, kept: ProbeSnapshot) -> None:
@@ -188,7 +189,8 @@ class Probe:
         self._due = trio_time(kept.due)
         self.successes, self.failures = kept.successes, kept.failures
         self.runs, self.misses, self.seconds = kept.runs, kept.misses, kept.seconds
-        self.last = kept.last
+        last = kept.last
+        self.last = Result(last.ok, last.at, last.latency, last.output) if last else None
 
     def verdict(self) -> str:
         """Why the process is to go, in words."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -20,7 +20,6 @@ from ocelot.errors import describe
 if TYPE_CHECKING:
     from supervisor.formats import Labels
     from supervisor.logfile import LogFiles
-    from supervisor.stream import Stream
 
 HOLD = 0.1
 """Seconds that the beginning of a line waits for its end, where lines of several writers meet."""
@@ -31,6 +30,16 @@ RETRY = 1.0
 _READY = 64
 
 
+class Held(Protocol):
+    """What waits for something else than its pipe."""
+
+    def release(self) -> None:
+        """The beginning of a line has waited for its end for long enough."""
+
+    async def wait(self) -> None:
+        """Wait for a full sink, then go on."""
+
+
 class Relay:
     """Calls back when descriptors are readable. Run :meth:`run` in a task; adding and removing works at any time."""
 
@@ -38,7 +47,7 @@ class Relay:
         self._epoll = select.epoll()
         self._ready: dict[int, Callable[[], None]] = {}
         self._aside: dict[int, Callable[[], None]] = {}  # not watched until a second has passed
-        self._unfinished: dict[Stream, float] = {}
+        self._unfinished: dict[Held, float] = {}
         self._early: list[Callable[[], Awaitable[None]]] = []  # what was to be done before there was a nursery
         self._nursery: trio.Nursery | None = None
         self._files: LogFiles | None = None
@@ -94,14 +103,14 @@ class Relay:
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def expire(self, stream: Stream) -> None:
+    def expire(self, stream: Held) -> None:
         """Send the unfinished line of ``stream`` when :data:`HOLD` has passed."""
         self._unfinished.setdefault(stream, trio.current_time() + HOLD)
 
-    def settled(self, stream: Stream) -> None:
+    def settled(self, stream: Held) -> None:
         self._unfinished.pop(stream, None)
 
-    def start(self, stream: Stream) -> None:
+    def start(self, stream: Held) -> None:
         """Wait for the full sink of ``stream`` in a task of its own."""
         self.start_soon(stream.wait)
 

@@ -1,7 +1,4 @@
-"""Where output ends: a console that others write to as well, a file, syslog, the kernel log.
-
-Those that not everybody needs have modules of their own, imported then: ``logfile``, ``forwarding`` (syslog, kernel log), and
-``formats`` for what is made of lines before they get here.
+"""Where output ends: what a stream may ask of every sink, and the two usual ones, a shared writer and a file.
 
 A sink takes blocks without waiting, or says that it is full. It is opened when first needed, after a failure at most once
 a second, and never by a timer: a log that cannot be written is one warning and a count, not a reason to stop a service.
@@ -10,24 +7,38 @@ a second, and never by a timer: a log that cannot be written is one warning and 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ocelot import log
-from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 
 if TYPE_CHECKING:
-    from supervisor.formats import Labels
-    from supervisor.logfile import LogFile, LogFiles
-    from supervisor.stream import Counters
+    from supervisor.logfile import LogFile
 
 BLOCK = 64 * 1024
 """Bytes a read: the size of a pipe."""
 
 RETRY = 1.0
 """Seconds between attempts to open or fill a sink that failed."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Bytes read from one stream, how many of them did not reach their destination, and rotations that it caused.
+
+    Lines are not counted: that takes as long as writing them.
+    """
+
+    bytes: int = 0
+    dropped: int = 0
+    rotations: int = 0
+
+    def add(self, others: Counters) -> None:
+        self.bytes += others.bytes
+        self.dropped += others.dropped
+        self.rotations += others.rotations
 
 
 class Sink(Protocol):
@@ -129,6 +140,9 @@ class FileSink(Late):
         self.counters = counters
         file.sharers += 1
 
+    def rotated(self) -> None:
+        self.counters.rotations += 1
+
     def leave(self) -> None:
         """It is not one of the file's streams any more."""
         self.file.close(self)
@@ -179,60 +193,3 @@ def pieces(data: bytes, limit: int) -> Iterator[tuple[bytes, int, bool]]:
                 end = back
         yield data[start:end], end - start, True
         start = end
-
-
-class Surroundings(Protocol):
-    """What the sinks of a set share; ``relay.Relay`` is it. Each is made when the first stream needs it."""
-
-    @property
-    def files(self) -> LogFiles: ...
-
-    def labels(self, *, colour: bool) -> Labels: ...
-
-
-def make(
-    config: structs.Stream,
-    *,
-    name: str,
-    stream: str,
-    inherit: Writer,
-    around: Surroundings,
-    counters: Counters,
-    label: bool = False,
-) -> Sink | None:
-    """The sink for one stream of the process ``name``; None where nothing is relayed (direct, null).
-
-    ``label``: name the process in front of its lines where people read them. Raises OcelotError for a destination that cannot be, or a format or compression that this ocelot cannot do.
-    """
-    sink: Sink
-    match config.destination:
-        case structs.Inherit():
-            if label and config.format == "text" and log.for_people(inherit.fileno()):
-                from supervisor.formats import Labelled
-
-                colour = log.wants_colour(inherit.fileno())
-                return Labelled(inherit, name, stream, around.labels(colour=colour))
-            sink = Shared(inherit)
-        case structs.File(path=path):
-            if config.rotation is not None and config.rotation.compression != "none":
-                from supervisor.rotation import compressor
-
-                compressor(config.rotation.compression)
-            sink = FileSink(around.files.join(path, config.rotation), counters)
-        case structs.Syslog(address=address):
-            from supervisor.forwarding import SyslogSink, udp_address
-
-            if address.startswith("udp://"):
-                udp_address(address)
-            return SyslogSink(address, name, stream)
-        case structs.Kmsg():
-            from supervisor.forwarding import KmsgSink
-
-            return KmsgSink(name, stream)
-        case _:
-            return None
-    if config.format == "json":
-        from supervisor.formats import JsonLines
-
-        return JsonLines(sink, name, stream)
-    return sink

@@ -23,9 +23,8 @@ from ocelot.config import structs
 from ocelot.states import Cause, ExitStatus, Goal, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
-from supervisor.figures import Counted
+from supervisor.figures import Account
 from supervisor.lifecycle import Change
-from supervisor.probes import Result
 
 VERSION = 1
 
@@ -98,6 +97,15 @@ class HistorySnapshot(Snapshot, kw_only=True):
     in_a_row: int = 0
 
 
+class ResultSnapshot(Snapshot, kw_only=True):
+    """``at``: seconds since the epoch. ``latency``: seconds."""
+
+    ok: bool
+    at: float
+    latency: float
+    output: str
+
+
 class ProbeSnapshot(Snapshot, kw_only=True):
     """``due``: the time of the next check."""
 
@@ -107,7 +115,7 @@ class ProbeSnapshot(Snapshot, kw_only=True):
     runs: int = 0
     misses: int = 0
     seconds: float = 0.0
-    last: Result | None = None
+    last: ResultSnapshot | None = None
 
 
 class NotifySnapshot(Snapshot, kw_only=True):
@@ -125,6 +133,7 @@ class NotifySnapshot(Snapshot, kw_only=True):
     pinged: float = 0.0
     extended_to: float = 0.0
     triggered: bool = False
+    reload: tuple[int, str] | None = None
 
 
 class HealthSnapshot(Snapshot, kw_only=True):
@@ -198,7 +207,7 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
     """``configs``: the entries of the configuration as they hold now. ``going_on``: those that have not ended by themselves.
 
     ``idle_sockets``: those of entries that have no process now, by the name of the entry. ``scaled``: entries whose replicas are not
-    those of the file.
+    those of the file. ``under_way``: requests that wait for what they have led to, see ``controlled.Supervised``.
     """
 
     configs: dict[str, structs.Process]
@@ -209,6 +218,7 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
     idle_sockets: dict[str, list[SocketSnapshot]] = {}
     scaled: list[str] = []
     first_failure: str | None = None
+    under_way: dict[str, dict[str, float | None]] = {}
 
 
 class ReaperSnapshot(Snapshot, kw_only=True):
@@ -223,18 +233,10 @@ class ReaperSnapshot(Snapshot, kw_only=True):
     oom_score_adjust: int | None = None
 
 
-class AccountSnapshot(Snapshot, kw_only=True):
-    """What was measured of a process: ``last`` in this life of it, ``total`` over all lives."""
-
-    pid: int
-    last: Counted
-    total: Counted
-
-
 class MeasuresSnapshot(Snapshot, kw_only=True):
     """What is remembered between two scrapes. ``busy``: the loop's stretches, by length; ``seconds`` and ``longest`` of them."""
 
-    accounts: dict[str, AccountSnapshot] = {}
+    accounts: dict[str, Account] = {}
     busy: list[int] = []
     seconds: float = 0.0
     longest: float = 0.0

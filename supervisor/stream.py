@@ -8,7 +8,6 @@ import struct
 import termios
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,7 +15,7 @@ import trio
 from ocelot import log
 from ocelot.errors import describe
 from supervisor.ring import Line, Ring, real_time
-from supervisor.sinks import BLOCK, FileSink, Sink
+from supervisor.sinks import BLOCK, Counters, FileSink, Sink
 
 if TYPE_CHECKING:
     from supervisor.relay import Relay
@@ -36,23 +35,6 @@ STALL = 1.0
 
 FINISH = 5.0
 """The same for ``onFull: block`` once the writer is dead and holding it up has no more use."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Bytes read from one stream, how many of them did not reach their destination, and rotations that it caused.
-
-    Lines are not counted: that takes as long as writing them.
-    """
-
-    bytes: int = 0
-    dropped: int = 0
-    rotations: int = 0
-
-    def add(self, others: Counters) -> None:
-        self.bytes += others.bytes
-        self.dropped += others.dropped
-        self.rotations += others.rotations
 
 
 class Stream:

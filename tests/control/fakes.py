@@ -19,7 +19,7 @@ from supervisor.journal import Journal
 from supervisor.lifecycle import Change, Event
 from supervisor.output import OutputLine
 from supervisor.ring import Line
-from supervisor.stream import Counters
+from supervisor.sinks import Counters
 
 LIMITS = Limits()
 

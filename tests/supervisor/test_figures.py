@@ -9,10 +9,9 @@ import pytest
 import trio
 
 from supervisor import cgroup_figures, proc_tree
-from supervisor.figures import Counted, Meter
+from supervisor.figures import Account, Counted, Meter
 from supervisor.loop_lag import BOUNDS, LoopLag
 from supervisor.proc_tree import Entry
-from supervisor.snapshots import AccountSnapshot
 
 
 def entry(pid: int, parent: int = 1, session: int = 0, user: float = 0.0) -> Entry:
@@ -75,7 +74,7 @@ def test_counters_go_on_in_another_image() -> None:
     before, after = Meter(), Meter()
     account(before, 10, 5.0)
     account(before, 11, 2.0)
-    after.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(before.snapshot()), type=dict[str, AccountSnapshot]))
+    after.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(before.snapshot()), type=dict[str, Account]))
     assert account(after, 11, 2.5) == 7.5
     assert account(after, 12, 1.0) == 8.5
     assert after.known == ("web",)

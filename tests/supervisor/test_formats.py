@@ -15,7 +15,8 @@ from ocelot.linux.descriptors import Writer
 from supervisor.formats import LONGEST, JsonLines, Labelled, Labels, has_long_line
 from supervisor.relay import Relay
 from supervisor.ring import Ring
-from supervisor.stream import Counters, Stream
+from supervisor.sinks import Counters
+from supervisor.stream import Stream
 
 AT = 1_795_427_100.25
 

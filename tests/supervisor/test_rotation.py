@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from ocelot import log
 from ocelot.config import structs
 from supervisor import rotation
-from supervisor.logfile import LogFile, LogFiles
+from supervisor.logfile import LogFile, LogFiles, create_new
 from supervisor.old_files import OldFiles
 from supervisor.rotation import Rotated, compress, doomed, old_files, parse, tidy
-from supervisor.sinks import FileSink
-from supervisor.stream import Counters
+from supervisor.sinks import Counters, FileSink
 
 MORNING = 1_795_427_100.0
 """2026-11-23 09:45:00 UTC."""
@@ -247,7 +246,7 @@ def test_without_hard_links_the_file_is_renamed(tmp_path: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), source)
 
     path = tmp_path / "log"
-    old = OldFiles(str(path), start=lambda work: None, now=lambda: MORNING, link=refuse)
+    old = OldFiles(str(path), create=create_new, start=lambda work: None, now=lambda: MORNING, link=refuse)
     (tmp_path / "log.20261123T094500Z-1").write_bytes(b"foreign\n")
     for text in (b"one\n", b"two\n"):
         path.write_bytes(text)

@@ -12,14 +12,15 @@ from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
 from supervisor import forwarding, sinks
+from supervisor.destinations import sink_for
 from supervisor.relay import Relay
-from supervisor.stream import Counters
+from supervisor.sinks import Counters
 
 
 def make(destination: structs.Destination, **more: Any) -> sinks.Sink | None:
     config = structs.Stream(destination=destination, **more)
     writer = Writer.nowhere()
-    return sinks.make(config, name="x", stream="stdout", inherit=writer, around=Relay(), counters=Counters())
+    return sink_for(config, name="x", stream="stdout", inherit=writer, around=Relay(), counters=Counters())
 
 
 def test_lines_become_records_and_long_ones_are_cut() -> None:
