@@ -95,7 +95,7 @@ class _Look:
     def phase(self, phase: structs.Phase, path: Path, environment: dict[str, str]) -> None:
         if phase.modules is not None:
             self._modules(phase.modules, (*path, "modules"))
-        for index, hook in enumerate(phase.hooks):
+        for index, hook in present(phase.hooks):
             self.program(hook.command, (*path, "hooks", index, "command"), environment | hook.environment)
 
     def processes(self, processes: dict[str, structs.Process], path: Path, environment: dict[str, str]) -> None:
@@ -165,7 +165,7 @@ class _Look:
             self._missing(f"{quoted(modules.directory)} does not exist", (*path, "directory"))
             return
         builtin = "".join(_read(os.path.join(folder, "modules.builtin")) for folder in folders).split()
-        for index, name in enumerate(modules.names):
+        for index, name in present(modules.names):
             base = _without_suffix(name)
             if "/" not in name or f"{base}.ko" in builtin:
                 continue
@@ -201,9 +201,9 @@ def _made_at_boot(config: structs.Bootstrap) -> list[str]:
     """Paths that the configuration itself brings into being."""
     made: list[str] = []
     for phase in (config.pre_switch, config.post_switch):
-        made += [mount.target for mount in phase.mounts if mount.target]
-        made += [link.target for link in phase.symlinks]
-        made += [item.path for item in phase.tmpfiles]
+        made += [mount.target for _, mount in present(phase.mounts) if mount.target]
+        made += [link.target for _, link in present(phase.symlinks)]
+        made += [item.path for _, item in present(phase.tmpfiles)]
     return made
 
 

@@ -1,5 +1,7 @@
 """Broken files and exactly what is said about them."""
 
+from pathlib import Path
+
 import pytest
 
 from ocelot.config import nodes
@@ -23,6 +25,26 @@ def test_the_table_is_not_thin() -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_both_parsers_agree(case: Case) -> None:
     assert _outcome(case.text, pure=True) == _outcome(case.text, pure=False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_looking_for_its_files_takes_nothing_away(case: Case, tmp_path: Path) -> None:
+    """A record holds what could be read of it: ``validate``, which looks for files too, must not stumble over the rest."""
+    looked = load(case.text.encode(), "f", case.kind, root=str(tmp_path), files=True)
+    assert {error.located("f") for error in load_case(case).errors} <= {error.located("f") for error in looked.errors}
+
+
+ITEMS = ("mounts", "hooks", "symlinks", "tmpfiles")
+
+
+def test_every_list_may_hold_an_item_that_cannot_be_read() -> None:
+    keys = "".join(f"  {key}: [5]\n" for key in ITEMS)
+    text = f"preSwitch:\n{keys}  modules: {{names: [[a]]}}\npostSwitch: {{handoff: {{mode: shell}}}}\n"
+    loaded = load(text.encode(), "f", "bootstrap", files=True)
+    assert [error.path for error in loaded.errors] == [
+        *(f"preSwitch.{key}[0]" for key in ITEMS),
+        "preSwitch.modules.names[0]",
+    ]
 
 
 def _outcome(text: str, *, pure: bool) -> object:
