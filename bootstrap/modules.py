@@ -131,7 +131,13 @@ class LoadModules:
         if machine.trial:
             machine.info(f"not done in a trial: {self.describe()}")
             return
-        place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
+        try:
+            place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
+        except OcelotError as error:
+            if self.modules.on_failure is None and not self._leads_to_the_root():
+                machine.warn(f"{describe(error)}; going on, since the root does not need them")
+                return
+            raise
         for line in place.resolution.warnings:
             machine.warn(line)
         failures = [(name, self._not_found(name, place)) for name in place.resolution.missing]
@@ -238,6 +244,12 @@ class LoadModules:
             raise fatal[0]
         if fatal:
             raise OcelotError("; ".join(error.message for error in fatal), hint=fatal[0].hint)
+
+    def _leads_to_the_root(self) -> bool:
+        """Whether the root may need one of them: a bare name does not tell."""
+        return bool(self.essential) and any(
+            "/" not in name or stem(name).startswith(self.essential) for name in self.modules.names
+        )
 
     def _is_essential(self, path: str, resolution: Resolution) -> bool:
         wanting = (path, *resolution.required_by.get(path, ()))

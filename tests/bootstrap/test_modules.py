@@ -20,6 +20,9 @@ from ocelot.errors import OcelotError
 from ocelot.linux.identity import Identity
 
 RELEASE = os.uname().release
+DISK = DeviceMount(device="/dev/vda")
+VIRTIO_BLK = "kernel/drivers/block/xvirtio_blk.ko"
+SOUND = "kernel/sound/xsnd.ko"
 
 
 class Kernel:
@@ -104,16 +107,26 @@ def test_the_dep_file_may_be_elsewhere(host: Host) -> None:
     assert kernel.names == ["xb", "xa"]
 
 
-def test_no_folder_at_all_says_which_kernel_this_is(host: Host) -> None:
+@pytest.mark.parametrize("name", [VIRTIO_BLK, "virtio_blk"])
+def test_no_folder_at_all_says_which_kernel_this_is(host: Host, name: str) -> None:
     with pytest.raises(OcelotError, match="there is no folder") as caught:
-        host.load(Modules(names=("k/xa.ko",)), Kernel())
+        host.load(Modules(names=(SOUND, name)), Kernel(), root=DISK)
     assert RELEASE in caught.value.hint
 
 
+@pytest.mark.parametrize("root", [None, DISK])
+def test_no_folder_for_what_the_root_can_do_without_is_a_warning(host: Host, root: object) -> None:
+    host.load(Modules(names=(SOUND,)), Kernel(), root=root)
+    assert len(host.warnings) == 1
+    assert "there is no folder" in host.warnings[0]
+    with pytest.raises(OcelotError, match="there is no folder"):
+        host.load(Modules(names=(SOUND,), on_failure=OnFailure.ABORT), Kernel(), root=root)
+
+
 def test_modules_of_another_kernel_are_told_from_missing_ones(host: Host) -> None:
-    host.place("root/lib/modules/1.2.3-other", "kernel/a.ko", dep="kernel/a.ko:\n")
+    host.place("root/lib/modules/1.2.3-other", VIRTIO_BLK, dep=f"{VIRTIO_BLK}:\n")
     with pytest.raises(OcelotError, match=f"are for kernel 1.2.3-other, this is {RELEASE}") as caught:
-        host.load(Modules(names=("kernel/a.ko",)), Kernel())
+        host.load(Modules(names=(VIRTIO_BLK,)), Kernel(), root=DISK)
     assert "--kernel-version" in caught.value.hint
     kernel = Kernel()
     host.place("carried", "kernel/b.ko")
@@ -128,11 +141,6 @@ def test_parameters_come_from_the_file_and_then_from_the_command_line(host: Host
     host.load(wanted, kernel, cmdline={"x_a": "size=2"})
     assert kernel.loaded == [("x_a", "size=1 size=2")]
     assert host.warnings == ['parameters for the module "absent" have no effect: it is not loaded here']
-
-
-DISK = DeviceMount(device="/dev/vda")
-VIRTIO_BLK = "kernel/drivers/block/xvirtio_blk.ko"
-SOUND = "kernel/sound/xsnd.ko"
 
 
 def test_a_failure_that_the_root_can_do_without_is_a_warning(host: Host) -> None:
