@@ -129,9 +129,7 @@ def _longest_stop(processes: dict[str, structs.Process]) -> tuple[float, list[st
 
 
 def _hidden_by_root(config: structs.Bootstrap, root: structs.Mount, places: Places) -> None:
-    """Programs on a noExec root, and files to be made on a read-only one. An overlay lifts both."""
-    if root.overlay:
-        return
+    """Programs on a noExec root, and files to be made on a read-only one, which an overlay makes writable."""
     words = root.options.split(",")
     mounts = [mount for _, mount in present((*config.pre_switch.mounts, *config.post_switch.mounts))]
     if root.no_exec or "noexec" in words:
@@ -144,7 +142,7 @@ def _hidden_by_root(config: structs.Bootstrap, root: structs.Mount, places: Plac
                     f"{quoted(program)} cannot be executed: the root file system is mounted noExec",
                     f"remove noExec in line {line}",
                 )
-    if root.read_only or "ro" in words:
+    if (root.read_only or "ro" in words) and not root.overlay:
         writable = [mount.target for mount in mounts if mount.target and not mount.read_only]
         for path, name in _written(config):
             if not _elsewhere(name, writable):

@@ -135,6 +135,8 @@ def _record_hint(cls: Any, node: Node) -> str:
         return f"write {{type: {node.text}}}"
     if cls is structs.BootScript and isinstance(node, Scalar):
         return f"write {{path: {node.text}}}"
+    if cls in (structs.OnFatal, structs.Shutdown) and isinstance(node, Scalar):
+        return f"write {{action: {node.text}}}"
     if cls is structs.Command and isinstance(node, Scalar):
         return f"write {{command: {node.text}}}"
     if cls is structs.Schedule and isinstance(node, Scalar):

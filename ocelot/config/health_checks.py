@@ -176,6 +176,8 @@ def _notify(notify: structs.Notify, sockets: int, path: Path, places: Places) ->
     check_time(notify.timeout, (*path, "timeout"), places)
     if notify.watchdog is not None and notify.kind != "systemd":
         places.error((*path, "watchdog"), "needs type systemd: a descriptor carries no WATCHDOG=1", "remove it")
+    if notify.kind != "systemd" and places.given((*path, "reload")):
+        places.error((*path, "reload"), "needs type systemd: a descriptor carries no RELOADING=1", "remove it")
 
 
 # -- sockets ---------------------------------------------------------------------------------------

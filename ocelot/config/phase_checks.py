@@ -126,8 +126,8 @@ def _mount(mount: structs.Mount, path: Path, places: Places) -> None:
         _overlay(mount, path, places)
     elif isinstance(mount, structs.VirtualMount):
         _virtual(mount, path, places)
-    elif _absolute(mount.source, (*path, "source"), places) and mount.source == mount.target:
-        places.warn((*path, "source"), f"{quoted(mount.source)} is bound onto itself")
+    else:
+        _bind(mount, path, places)
 
 
 def _device(device: str, path: Path, places: Places) -> None:
@@ -178,8 +178,11 @@ def _overlay(mount: structs.OverlayMount, path: Path, places: Places) -> None:
     work = _absolute(mount.work, (*path, "work"), places)
     if not (upper and work):
         return
+    hint = "choose a folder beside it on the same file system"
     if mount.upper == mount.work or mount.work.startswith(mount.upper.rstrip("/") + "/"):
-        places.error((*path, "work"), "must be outside of upper", "choose a folder beside it on the same file system")
+        places.error((*path, "work"), "must be outside of upper", hint)
+    elif mount.upper.startswith(mount.work.rstrip("/") + "/"):
+        places.error((*path, "upper"), "must be outside of work", hint)
     elif mount.upper in mount.lower.split(":"):
         places.error((*path, "upper"), "must not be a lower layer as well")
 
@@ -192,6 +195,16 @@ def _virtual(mount: structs.VirtualMount, path: Path, places: Places) -> None:
         places.error(here, f"{quoted(mount.fstype)} needs a device", "write `type: device` with a device")
     elif mount.fstype in ("virtiofs", "9p", "nfs", "overlay"):
         places.error(here, f"{quoted(mount.fstype)} is not virtual", f"write `type: {mount.fstype}`")
+
+
+def _bind(mount: structs.BindMount, path: Path, places: Places) -> None:
+    if _absolute(mount.source, (*path, "source"), places) and mount.source == mount.target:
+        places.warn((*path, "source"), f"{quoted(mount.source)} is bound onto itself")
+    whole = [("sync", mount.sync), ("dirSync", mount.dir_sync), ("posixAcl", mount.posix_acl)]
+    whole += [("atime", mount.atime is structs.Atime.LAZY_TIME)]
+    for key in [key for key, given in whole if given and not mount.overlay]:
+        message = "has no effect on a bind: it belongs to the file system as a whole"
+        places.warn((*path, key), message, "set it where that is mounted")
 
 
 # -- modules ---------------------------------------------------------------------------------------
@@ -291,7 +304,8 @@ def _symlinks(links: tuple[structs.Symlink, ...], path: Path, places: Places) ->
 
 def _tmpfile(item: structs.Tmpfile, path: Path, places: Places) -> None:
     check_time(item.timeout, (*path, "timeout"), places)
-    _absolute(item.path, (*path, "path"), places)
+    if _absolute(item.path, (*path, "path"), places) and os.path.normpath("/" + item.path.lstrip("/")) == "/":
+        places.error((*path, "path"), "is the root itself", "name something in it")
     if places.broken((*path, "type")) or places.broken((*path, "target")) or places.broken((*path, "content")):
         return
     source, key = (item.target, "target") if item.target is not None else (item.content, "content")
@@ -321,7 +335,7 @@ def _sysctl(settings: dict[str, str], path: Path, places: Places) -> None:
             name = key.removeprefix("/proc/sys/").strip("/").replace("/", ".")
             places.error(here, f"{quoted(key)} is a path", f'write "{name}"')
             continue
-        plain = key if "/" in key else key.replace(".", "/")
+        plain = _sysctl_path(key)
         parts = plain.split("/")
         if len(parts) < 2 or not all(part.strip() and part not in (".", "..") for part in parts):
             places.error(here, f"{quoted(key)} is not a sysctl", 'write for example "net.core.somaxconn"')
@@ -330,3 +344,9 @@ def _sysctl(settings: dict[str, str], path: Path, places: Places) -> None:
             places.warn(here, message, "remove one of them", also=(*path, seen[plain]))
         else:
             seen[plain] = key
+
+
+def _sysctl_path(key: str) -> str:
+    """The path below /proc/sys: the first separator decides which of the two it is (sysctl.d(5))."""
+    first = next((letter for letter in key if letter in "./"), ".")
+    return key if first == "/" else key.translate(str.maketrans("./", "/."))

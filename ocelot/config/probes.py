@@ -70,13 +70,14 @@ class Notify(Base, frozen=True, kw_only=True):
     """How the process says that it is ready: sd_notify(3), or a newline on descriptor ``fd``.
 
     In the file also as a word (``notify: systemd``), and without the type where ``fd`` is given. ``watchdog``: it must send
-    WATCHDOG=1 that often. ``timeout``: how long it may take to be ready.
+    WATCHDOG=1 that often. ``timeout``: how long it may take to be ready. ``reload``: it says RELOADING=1 and READY=1 when it reloads.
     """
 
     type: Literal["none", "systemd", "fd"] | None = None
     fd: int | None = None
     watchdog: Duration | None = None
     timeout: Duration = 90.0
+    reload: bool = True
 
     @property
     def kind(self) -> str:

@@ -108,6 +108,8 @@ class Process(Base, frozen=True, kw_only=True):
 
     ``stdin`` tty: the console becomes its controlling terminal, its input, and each output whose destination is ``inherit``, which then
     has no log. Only one process can have it. When ocelot is not the init of a machine, that is the terminal it was started on.
+    ``stdin`` pty: a terminal of its own, which ocelotctl attach connects with yours. What it writes there is its standard output, and
+    its standard error too, unless ``log.stderr`` says something else than ``log.stdout``; TERM is xterm if nothing else is said.
 
     What the machine refuses (an unknown user, a limit, a capability) is a failed start that names the step.
     """
@@ -139,7 +141,7 @@ class Process(Base, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     capabilities: Capabilities | None = None
     resources: Resources | None = None
-    stdin: Literal["null", "tty"] = "null"
+    stdin: Literal["null", "tty", "pty"] = "null"
     depends_on: dict[str, Dependency] = {}
     replicas: int | None = None
     schedule: Schedule | None = None

@@ -331,8 +331,18 @@ def test_a_restart_policy_in_full() -> None:
     )
 
 
-def test_an_overlay_lifts_the_noexec_trap() -> None:
-    assert root("    type: virtiofs\n    tag: a\n    noExec: true\n    readOnly: true\n    overlay: true\n").no_exec
+@pytest.mark.parametrize(("key", "warned"), [("readOnly", False), ("noExec", True)])
+def test_an_overlay_makes_a_root_writable_but_not_executable(key: str, warned: bool) -> None:
+    """What a mount may not do holds for what is seen through the overlay over it, too."""
+    text = f"""
+switchRoot: {{rootFileSystem: {{type: virtiofs, tag: a, {key}: true, overlay: true}}}}
+postSwitch:
+  symlinks: [{{source: a, target: /b}}]
+  handoff: {{mode: shell, program: /bin/sh}}
+"""
+    loaded = load(text.encode(), "f", "bootstrap")
+    assert not loaded.errors
+    assert [finding.path for finding in loaded.warnings] == ["postSwitch.handoff.program"] * warned
 
 
 def test_a_program_on_a_mount_of_its_own_is_no_noexec_trap() -> None:
