@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.snapshots import SocketSnapshot
 
 OutputFactory = Callable[[str, structs.Log], Output]
+"""For processes without a terminal of their own."""
 
 
 class Assembly:
@@ -45,20 +46,28 @@ class Assembly:
         self._around = around
         self._publish = publish
         self._relay = relay
-        self._make_output = make_output or partial(_make_output, stdout=stdout, stderr=stderr, relay=relay)
+        self._make_output = make_output or partial(Output, stdout=stdout, stderr=stderr, relay=relay)
+        self._stdout, self._stderr = stdout, stderr
 
     def make(self, name: str, config: structs.Process) -> Process:
-        self.outputs[name] = self._make_output(name, config.log)
+        self.outputs[name] = self._output(name, config)
         process = Process(name, config, self._around, self.outputs[name], self._publish)
         self._look_after(process)
         process.schedule = schedule_of(process)
         return process
 
+    def _output(self, name: str, config: structs.Process) -> Output:
+        if config.stdin != "pty":
+            return self._make_output(name, config.log)
+        from supervisor.terminal import TerminalOutput
+
+        return TerminalOutput(name, config.log, stdout=self._stdout, stderr=self._stderr, relay=self._relay)
+
     def renew(self, process: Process, before: structs.Process) -> None:
         """Before its first start with a new configuration: what was made from the one ``before``."""
         config = process.config
-        if config.log != before.log:
-            old, new = self.outputs[process.name], self._make_output(process.name, config.log)
+        if config.log != before.log or (config.stdin == "pty") != (before.stdin == "pty"):
+            old, new = self.outputs[process.name], self._output(process.name, config)
             new.succeed(old)
             old.close()
             process.output = self.outputs[process.name] = new
@@ -142,7 +151,3 @@ def schedule_of(process: Process) -> Schedule | None:
     from supervisor.schedule import Scheduled
 
     return Scheduled(process, process.config.schedule)
-
-
-def _make_output(name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay) -> Output:
-    return Output(name, config, stdout=stdout, stderr=stderr, relay=relay)

@@ -52,7 +52,7 @@ class Request:
 class Response:
     """``body`` is sent whole with its length, or, when it is an iterator, piece by piece as it comes.
 
-    ``takeover``: with status 101, who goes on with the connection, which is closed afterwards.
+    ``takeover``: with status 101 and the header ``upgrade``, who goes on with the connection, which is closed afterwards.
     """
 
     body: bytes | AsyncGenerator[bytes, None] = b""
@@ -190,13 +190,14 @@ class _Conversation:
     async def _hand_over(self, response: Response, takeover: Takeover) -> bool:
         """Leave HTTP, if the client has asked for that; what goes on over the connection is none of our business."""
         if self.http.their_state is not MIGHT_SWITCH_PROTOCOL:
+            protocol = response.headers["upgrade"]
             error = ControlError(
                 "cannot answer this over plain HTTP",
-                hint="send the headers Connection: Upgrade and Upgrade: ocelot-session",
+                hint=f"send the headers Connection: Upgrade and Upgrade: {protocol}",
                 status=426,
                 kind="upgrade-required",
             )
-            await self._send(problem(error, upgrade="ocelot-session"), bodiless=False)
+            await self._send(problem(error, upgrade=protocol), bodiless=False)
             return bool(self.http.our_state is h11.DONE and self.http.their_state is h11.DONE)
         headers = [("connection", "upgrade"), *response.headers.items()]
         await self._transmit(h11.InformationalResponse(status_code=101, headers=headers, reason=_REASONS[101]))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.ring import Line
     from supervisor.sinks import Counters
     from supervisor.surroundings import Surroundings
+    from supervisor.terminal import TerminalStream
 
 
 class Supervised(Protocol):
@@ -39,7 +40,16 @@ class Supervised(Protocol):
 
     async def restart(self, names: Sequence[str]) -> None: ...
 
+    async def accepted(self, names: Sequence[str]) -> None:
+        """Return when what ``status`` says comes after what was asked for last."""
+
     def signal(self, names: Sequence[str], number: int) -> None: ...
+
+    def reload(self, names: Sequence[str]) -> None:
+        """Send each its ``reloadSignal``."""
+
+    under_way: dict[str, dict[str, float | None]]
+    """Requests that wait for what they have led to, by their token: of each process, what tells which life of it was meant."""
 
     async def scale(self, name: str, replicas: int) -> None:
         """Ask for so many replicas; when this returns, ``status`` of new ones comes after the request. Raises ControlError."""
@@ -81,6 +91,10 @@ class LogSource(Protocol):
 
     @property
     def counters(self) -> Mapping[str, Counters]: ...
+
+    @property
+    def terminal(self) -> TerminalStream | None:
+        """Where the process has one of its own."""
 
 
 class Controlled(Protocol):

@@ -82,7 +82,7 @@ class Gate:
 class Door:
     """A listening socket that can be closed to new clients for a while: they wait in its queue, and none is refused.
 
-    ``inside``: how many connections are being answered, less those that are told something without end (logs).
+    ``inside``: how many connections are being answered, less those that are told something without end (logs, terminals).
     """
 
     def __init__(self, sock: socket.socket | None = None) -> None:
@@ -139,7 +139,7 @@ class Door:
 
         async def watched(request: Request) -> Response:
             response = await answer(request)
-            if not isinstance(response.body, bytes):
+            if not isinstance(response.body, bytes) or response.takeover is not None:
                 leave()
             return response
 

@@ -274,6 +274,26 @@ async def _exec(call: Call) -> Response:
     return Response(status=101, headers={"upgrade": PROTOCOL}, takeover=takeover)
 
 
+async def _terminal(call: Call) -> Response:
+    from supervisor.attachment import admit, watch
+
+    numbers = {key: _number(call.query, key, None) for key in ("lines", "after", "pid")}
+    request = protocol.TerminalRequest(**{key: int(value) for key, value in numbers.items() if value is not None})
+    supervisor, name = _supervisor(call), call.path["name"]
+    return Response(watch(supervisor, name, admit(supervisor, name, request), request), media=routes.NDJSON)
+
+
+async def _attach(call: Call) -> Response:
+    from supervisor.attachment import PROTOCOL, admit, attend
+
+    supervisor, name = _supervisor(call), call.path["name"]
+    request = _decode(call.request.body, protocol.TerminalRequest)
+    terminal = admit(supervisor, name, request)
+    log.debug(f"control: attach {name}")
+    takeover = partial(attend, supervisor=supervisor, name=name, terminal=terminal, request=request)
+    return Response(status=101, headers={"upgrade": PROTOCOL}, takeover=takeover)
+
+
 async def _power(call: Call) -> Response:
     try:
         verb = PowerVerb(call.path["verb"])
@@ -361,6 +381,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "scale": _scale,
     **dict.fromkeys(("wait", "waitOne"), _wait),
     **dict.fromkeys(("exec", "execOne"), _exec),
+    "terminal": _terminal,
+    "attach": _attach,
     "events": _events,
     "logs": _logs,
     "boot": _boot,

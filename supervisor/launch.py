@@ -79,7 +79,18 @@ def specification(
         umask=-1 if config.umask is None else config.umask,
         privileges=privileges,
     )
-    return _on_terminal(spec, config, terminal) if config.stdin == "tty" and argv is None else spec
+    if config.stdin == "null" or argv is not None:
+        return spec
+    return _on_terminal(spec, config, terminal) if config.stdin == "tty" else _on_its_own(spec, ends, inherited)
+
+
+def _on_its_own(spec: SpawnSpec, ends: Ends, inherited: Inherited) -> SpawnSpec:
+    """The same with the terminal that its output goes to as its input, and as its controlling terminal."""
+    environment = spec.environment
+    if environment.get("TERM") == inherited.environment.get("TERM"):  # of another terminal, or of none
+        environment = {**environment, "TERM": "xterm"}
+    stdin = ends.stdin if isinstance(ends, ChildEnds) else None
+    return replace(spec, stdin=stdin, controlling=True, environment=environment)
 
 
 def _on_terminal(spec: SpawnSpec, config: structs.Process, terminal: str | None) -> SpawnSpec:

@@ -23,6 +23,7 @@ from supervisor.stream import Stream
 
 if TYPE_CHECKING:
     from supervisor.snapshots import StreamSnapshot
+    from supervisor.terminal import TerminalStream
 
 
 FOLLOWER_LINES = 10_000
@@ -39,17 +40,23 @@ class OutputLine(NamedTuple):
 
 @dataclass
 class ChildEnds:
-    """The descriptors that become a child's standard output and error. Close them here once it is spawned."""
+    """The descriptors that become a child's standard output and error. Close them here once it is spawned.
+
+    ``stdin``: its side of a terminal of its own, if that is what they are.
+    """
 
     stdout: int
     stderr: int
     owned: list[int] = field(default_factory=list)
+    stdin: int | None = None
 
     def chown(self, uid: int, gid: int) -> None:
         """Give the pipes to the child's user, so that it may open /dev/stdout. Raises OSError."""
         for fd in self.owned:
             if stat.S_ISFIFO(os.fstat(fd).st_mode):  # /dev/null belongs to everybody
                 os.fchown(fd, uid, gid)
+            elif fd == self.stdin:
+                os.fchown(fd, uid, -1)  # the group is that of all terminals
 
     def close(self) -> None:
         while self.owned:
@@ -62,7 +69,10 @@ class Output:
     For each start: :meth:`open`, spawn, close the ends; when its process group is dead: ``await`` :meth:`finish`.
     ``stdout`` and ``stderr`` are where ``inherit`` and ``direct`` lead. With a shared ``relay`` (many processes: run it
     once) :meth:`run` has nothing to do and returns at once; without one it moves this process's output, until cancelled.
+    ``terminal``: where it has one of its own, see ``supervisor.terminal``.
     """
+
+    terminal: TerminalStream | None = None
 
     def __init__(
         self, name: str, config: structs.Log, *, stdout: Writer, stderr: Writer, relay: Relay | None = None

@@ -84,10 +84,13 @@ class Relay:
         else:
             self._nursery.start_soon(guarded)
 
-    def add(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call ``ready`` whenever ``fd`` can be read or is at its end. Raises OSError: the kernel has no memory for it."""
+    def add(self, fd: int, ready: Callable[[], None], flags: int = 0) -> None:
+        """Call ``ready`` whenever ``fd`` can be read or is at its end. Raises OSError: the kernel has no memory for it.
+
+        ``flags``: more of those of epoll_ctl(2).
+        """
         if fd not in self._ready:
-            self._epoll.register(fd, select.EPOLLIN)
+            self._epoll.register(fd, select.EPOLLIN | flags)
             self._ready[fd] = ready
         self._aside.pop(fd, None)
 

@@ -88,6 +88,27 @@ class Ring:
             found = [line for line in found if line.at >= since]
         return found if last is None else found[max(0, len(found) - last) :]
 
+    @property
+    def end(self) -> int:
+        """The place in the stream behind the last byte kept."""
+        return self._start + len(self)
+
+    def after(self, place: int) -> bytes:
+        """What is kept of the stream from ``place`` on."""
+        return bytes(self._data or b"")[max(0, place - self._start) :]
+
+    def tail(self, last: int) -> bytes:
+        """The ``last`` lines as they came, the one that has no end yet among them."""
+        data = bytes(self._data or b"")
+        begin = len(data) - data.endswith(b"\n")
+        for _ in range(last):
+            begin = data.rfind(b"\n", 0, begin)
+            if begin < 0:
+                break
+        if begin < 0 and self._cut:
+            begin = data.find(b"\n")  # the first one lacks its beginning
+        return data[begin + 1 :] if last > 0 else b""
+
     def snapshot(self) -> RingSnapshot:
         from supervisor.snapshots import RingSnapshot
 

@@ -77,7 +77,7 @@ def _specification(
                 step = name
                 handles.append(each.handles())
                 opened.append(handles[-1])
-        step = "log"
+        step = "terminal" if config.stdin == "pty" else "log"
         ends = output.open()
     except (OSError, OcelotError) as error:
         raise SpawnError(

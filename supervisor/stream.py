@@ -116,9 +116,9 @@ class Stream:
                 self._scope.cancel()
             await self._resumed.wait()
             await self._settle(FINISH)
-        left = _unread(fd) if fd >= 0 else 0
+        left = self._left() if fd >= 0 else 0
         while left > 0:
-            block = _read(fd)
+            block = self._next(BLOCK)
             if not block:
                 break
             left -= len(block)
@@ -225,6 +225,14 @@ class Stream:
                     self._widen()
             elif len(block) < SMALL:
                 return
+
+    def _next(self, portion: int) -> bytes | None:
+        """A block, b"" at the end of file, None when there is nothing now."""
+        return _read(self._fd, portion)
+
+    def _left(self) -> int:
+        """How many bytes there may be to read, once nobody writes any more."""
+        return _unread(self._fd)
 
     def _widen(self) -> None:
         """A writer that fills its pipe gets a larger one, so that it need not wait while we write."""

@@ -17,7 +17,12 @@ def document() -> dict[str, Any]:
     types = list(
         {id(kind): kind for route in ROUTES for kind in (route.reply, route.request) if kind is not None}.values()
     )
-    types += [protocol.Problem, protocol.SessionSignal]  # the second is what clients say after an upgrade
+    types += [protocol.Problem]
+    types += [
+        protocol.SessionSignal,
+        protocol.TerminalInput,
+        protocol.TerminalSize,
+    ]  # what clients say after an upgrade
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = {id(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}

@@ -4,9 +4,9 @@ Times are seconds: ``*At`` on the real clock since the epoch (for people), the o
 """
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 API = "/v1"
 
@@ -52,7 +52,10 @@ class ProbeStatus(Wire, kw_only=True):
 
 
 class NotifyStatus(Wire, kw_only=True):
-    """What the process has said about itself. ``watchdog``: seconds that it may be silent; ``pinged``: since it was last heard."""
+    """What the process has said about itself. ``watchdog``: seconds that it may be silent; ``pinged``: since it was last heard.
+
+    ``reload``: how far the reload is that was asked for last; None if none was in this life of it.
+    """
 
     state: Literal["silent", "ready", "reloading", "stopping"] = "silent"
     text: str = ""
@@ -60,6 +63,7 @@ class NotifyStatus(Wire, kw_only=True):
     main_pid: int | None = None
     watchdog: float | None = None
     pinged: float | None = None
+    reload: Literal["asked", "reloading", "done"] | None = None
 
 
 class HealthStatus(Wire, kw_only=True):
@@ -126,16 +130,18 @@ class ProcessList(Wire, kw_only=True):
 
 
 class ActionRequest(Wire, kw_only=True):
-    """What to start, stop, restart or signal. Every field may be left out.
+    """What to start, stop, restart, signal or reload. Every field may be left out.
 
     ``names``: names or glob patterns, added to the name in the path. ``wait``: answer when it has taken effect, or after
-    ``timeout`` seconds. ``signal``: SIGHUP, HUP or 1; only for signal, where it is needed.
+    ``timeout`` seconds. ``signal``: SIGHUP, HUP or 1; only for signal, where it is needed. ``token``: any text that is this request's
+    own. When the connection is cut while it waits, send it again: what was asked for already is not asked for twice.
     """
 
     names: list[str] = []
     wait: bool = True
     timeout: float = 90.0
     signal: str | int | None = None
+    token: str = ""
 
 
 class ScaleRequest(Wire, kw_only=True):
@@ -147,7 +153,7 @@ class ScaleRequest(Wire, kw_only=True):
 
 
 class ActionReply(Wire, kw_only=True):
-    """What start, stop, restart and signal led to, one entry a process.
+    """What start, stop, restart, signal and reload led to, one entry a process.
 
     ``settled``: each process has arrived where the action leads; false after ``wait: false`` or when the time was up.
     ``failed``: names of the processes that have arrived somewhere else (a start that ended in ``fatal``).
@@ -217,13 +223,61 @@ class SessionStarted(Wire, kw_only=True, tag_field="kind", tag="started"):
 
 
 class SessionEnded(Wire, kw_only=True, tag_field="kind", tag="ended"):
-    """The last message. ``status`` is what a shell would show; ``message``: why the command never ran, else empty."""
+    """The last message. ``status`` is what a shell would show; ``message``: why the command never ran, else empty.
+
+    Of a process, not a command: how it ended; it may be started again.
+    """
 
     status: int
     code: int | None = None
     signal: str | None = None
     message: str = ""
     hint: str = ""
+
+
+Cells = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class TerminalRequest(Wire, kw_only=True):
+    """To be connected with the terminal of a process (``stdin: pty``), from the last ``lines`` lines on, or from a place on.
+
+    ``after``: the ``at`` of the last message, to go on after a cut without losing anything that is still kept; ``pid``: that of
+    :class:`TerminalAttached` then: if it has ended since, that is the answer. ``rows`` and ``columns``: the size of a terminal
+    that shows it. After the answer 101 both sides send JSON, one object a line (and blank lines, which mean nothing); ``data`` is base64.
+    """
+
+    lines: int = 10
+    after: int | None = None
+    pid: int | None = None
+    rows: Cells | None = None
+    columns: Cells | None = None
+
+
+class TerminalInput(Wire, kw_only=True, tag_field="kind", tag="input"):
+    """From the client: what was typed. More is not read while the process does not read this."""
+
+    data: bytes
+
+
+class TerminalSize(Wire, kw_only=True, tag_field="kind", tag="size"):
+    """From the client: its terminal has another size now. The size that came last is that of the process."""
+
+    rows: Cells
+    columns: Cells
+
+
+class TerminalAttached(Wire, kw_only=True, tag_field="kind", tag="attached"):
+    """The first message. ``at``: the place in the output that is met now."""
+
+    pid: int | None
+    at: int
+
+
+class TerminalWritten(Wire, kw_only=True, tag_field="kind", tag="output"):
+    """What the process has written to its terminal, byte by byte, and the place behind it."""
+
+    data: bytes
+    at: int
 
 
 class PowerReply(Wire, kw_only=True):

@@ -164,6 +164,31 @@ ROUTES: tuple[Route, ...] = (
         media=(NDJSON,),
     ),
     Route(
+        "terminal",
+        "GET",
+        f"{API}/processes/{{name}}/terminal",
+        Role.READ,
+        "What a process writes to its terminal, until it ends.",
+        protocol.TerminalAttached | protocol.TerminalWritten | protocol.SessionEnded,
+        query=(
+            Query("lines", "integer", "Begin with so many of the last lines (10)."),
+            Query("after", "integer", "Go on from this place in the output."),
+            Query("pid", "integer", "Of this process, and no later start of it."),
+        ),
+        media=(NDJSON,),
+    ),
+    Route(
+        "attach",
+        "POST",
+        f"{API}/processes/{{name}}/terminal",
+        Role.ADMIN,  # as exec: whoever may type into a shell may do what its user may
+        "Type into the terminal of a process too: what follows the upgrade is one JSON object a line, each way.",
+        protocol.TerminalAttached | protocol.TerminalWritten | protocol.SessionEnded,
+        protocol.TerminalRequest,
+        status=101,
+        media=(NDJSON,),
+    ),
+    Route(
         "logs",
         "GET",
         f"{API}/logs",
