@@ -1,7 +1,6 @@
 """The reaper as PID 1 of a namespace: every status right, no zombie left, quickly."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -38,31 +37,6 @@ def test_whoever_is_left_in_the_end_is_told_and_then_killed():
     result = in_namespace("end_all")
     assert 0.5 <= result["took"] < 4
     assert (result["left"], result["living"]) == (0, 0)
-
-
-ORPHANS = (
-    "use Time::HiRes qw(time sleep); pipe(R, W);"
-    " my $m = fork; if (!$m) { for (1..20000) { my $p = fork; exit 0 if !$p } syswrite W, 'x'; sleep 1000 }"
-    " sysread R, $x, 1; my $t = time; kill 9, $m; waitpid $m, 0;"
-    " sub dead { opendir D, '/proc'; my $n = grep /^\\d/, readdir D; $n <= 2 } until (dead()) { sleep 0.005 }"
-    " printf '%.3f', time - $t"
-)
-
-
-@pytest.mark.skipif(shutil.which("tini") is None, reason="tini is not installed")
-def test_orphans_go_as_quickly_as_under_tini():
-    def seconds(*init):
-        namespace = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
-        program = ["perl", "-e", ORPHANS]
-        done = subprocess.run([*namespace, *init, "--", *program], capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done.stderr
-        return float(done.stdout)
-
-    # The better of two each: the machine has other work
-    tini = min(seconds("tini") for _ in range(2))
-    ocelot = min(seconds(sys.executable, "-m", "ocelot", "entry") for _ in range(2))
-    print(f"20,000 orphans: tini {tini:.2f}s, ocelot entry {ocelot:.2f}s")
-    assert ocelot <= 2 * tini + 0.5
 
 
 def test_a_child_that_dies_before_it_is_looked_at_is_not_lost():

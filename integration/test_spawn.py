@@ -17,7 +17,7 @@ from integration.scenarios import in_namespace
 from integration.signal_masks import mask
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited, keep_descriptors
-from supervisor.spawn import ChildFailed, SpawnSpec, spawn
+from supervisor.spawn import ChildFailed, SpawnSpec, await_report, spawn
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -183,6 +183,51 @@ def test_refusals_say_why(path, tmp_path):
     file.chmod(0o755)
     assert refused([str(file)], **path).errno == errno.ENOEXEC
     assert "remove the NUL byte" in str(refused(["/bin/true", "a\0b"], **path))
+
+
+def test_after_vfork_nobody_waits_for_the_end_of_the_report():
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    ready, began = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        signal.alarm(30)  # should nobody end it
+        os.write(began, b"x")
+        signal.pause()
+    os.close(writer)
+    os.read(ready, 1)
+    try:
+        assert await_report(pid, reader, suspended=True) == b""
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)  # its end of the pipe is still open
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for fd in (reader, ready, began):
+            os.close(fd)
+
+
+def test_a_vfork_that_is_a_mere_fork_is_waited_for():
+    """As under an emulator: it comes back when the child has not begun."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    wait, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        os.read(wait, 1)
+        os.write(writer, b"OSError:2:")
+        os._exit(255)
+    os.close(writer)
+    before = signal.signal(signal.SIGALRM, lambda *_: os.write(go, b"x"))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        assert await_report(pid, reader, suspended=True) == b"OSError:2:"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for fd in (reader, wait, go):
+            os.close(fd)
 
 
 @pytest.mark.root

@@ -96,15 +96,15 @@ def spawn(spec: SpawnSpec) -> int:
     try:
         streams = _streams(spec, opened)
         sources = _out_of_the_way(spec.descriptors, opened) if spec.descriptors else {}
-        report, child_end = os.pipe()
+        report, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         opened.append(report)
         try:
             if sources:
                 child_end = _moved(child_end, max(sources))
-            pid = _fork_exec(spec, streams, sources, report, child_end)
+            pid, suspended = _fork_exec(spec, streams, sources, report, child_end)
         finally:
             os.close(child_end)
-        data = _read_report(pid, report)
+        data = await_report(pid, report, suspended=suspended and (spec.session or spec.group))
     except OSError as error:
         # EAGAIN, ENOMEM: no process; EMFILE, ENFILE: no descriptors; ENOENT, EIO: no such terminal
         raise explain(spec.argv[0], _step_of(error), error.errno or 0, spec.working_directory) from error
@@ -136,7 +136,8 @@ def executable_candidates(program: str, environment: Mapping[str, str]) -> list[
 
 def _fork_exec(
     spec: SpawnSpec, streams: tuple[int, int, int], sources: Mapping[int, int], parent_end: int, report: int
-) -> int:
+) -> tuple[int, bool]:
+    """The pid, and whether it was vfork(2), which returns when the child has called execve(2) or has ended."""
     environment = _encoded(spec.environment)
     in_child = _in_child(spec, sources, report)
     who = spec.privileges.credentials if spec.privileges is not None and in_child is None else None
@@ -166,11 +167,13 @@ def _fork_exec(
         with warnings.catch_warnings():
             # Since 3.12 a fork beside threads warns; in this child no lock is ever taken before execve.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return fork_exec(*arguments)
+            return fork_exec(*arguments), False
     with nullcontext() if spec.shield is None else spec.shield.down():
         if spec.limits is None or resource.RLIMIT_NOFILE not in spec.limits:
-            return fork_exec(*arguments)
-        return _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
+            pid = fork_exec(*arguments)
+        else:
+            pid = _with_limit(spec.limits[resource.RLIMIT_NOFILE], lambda: fork_exec(*arguments))
+    return pid, who is None
 
 
 def _encoded(environment: Mapping[str, str]) -> list[bytes]:
@@ -330,10 +333,21 @@ def open_terminal(path: str) -> int:
     return fd
 
 
-def _read_report(pid: int, report: int) -> bytes:
-    """What the child has written before it became the program. A child that nobody would know of is not left behind."""
+def await_report(pid: int, report: int, *, suspended: bool) -> bytes:
+    """What the child has written before it became the program. A child that nobody would know of is not left behind.
+
+    ``suspended``: until now we were, by vfork(2), so all is there; but the kernel closes the child's end a little later, and to
+    wait for that was a fifth of what a spawn takes. An emulator's vfork may be a mere fork: there the child, which begins
+    by leaving our process group, has not got far yet.
+    """
     try:
-        return _read_all(report)
+        if not suspended or os.getpgid(pid) != pid:
+            os.set_blocking(report, True)
+            return _read_all(report)
+        try:
+            return os.read(report, 4096)
+        except BlockingIOError:
+            return b""
     except BaseException as error:
         os.kill(pid, signal.SIGKILL)
         failed = ChildFailed(f"cannot hear from the new process: {describe(error)}", step="pipe")
