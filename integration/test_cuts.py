@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from integration.desk import PATIENCE, Desk, desk
 from integration.test_reload import until
@@ -20,12 +21,23 @@ TALKER = {
 CUT = "the connection was cut"
 
 
+def counted(folder: Path, name: str, script: str, **more: Any) -> dict[str, Any]:
+    """``script`` in ``folder``, which notes its starts in NAME.starts."""
+    arguments = ["-c", f"echo x >>{name}.starts; {script}; while :; do sleep 0.05; done"]
+    return {"program": "/bin/sh", "arguments": arguments, "workingDirectory": str(folder), **more}
+
+
+def starts(folder: Path, name: str) -> int:
+    return len((folder / f"{name}.starts").read_text().splitlines())
+
+
 class Lasting:
     """An ``ocelotctl`` that goes on for long."""
 
     def __init__(self, machine: Desk, folder: Path, *arguments: str) -> None:
         self.name = arguments[0]
-        self.output, self.words = folder / f"{self.name}.out", folder / f"{self.name}.err"
+        about = "-".join(arguments)
+        self.output, self.words = folder / f"{about}.out", folder / f"{about}.err"
         with self.output.open("wb") as output, self.words.open("wb") as words:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ocelot.ctl", *arguments],
@@ -115,3 +127,55 @@ def test_what_happens_between_two_images_is_not_lost(tmp_path: Path) -> None:
             assert attach.process.wait(PATIENCE) == 3
             until(lambda: logs.lines() == ["last"])
             assert attach.lines() == ["last"]
+
+
+def test_what_was_asked_for_before_a_reexec_is_not_asked_for_twice(tmp_path: Path) -> None:
+    """And whoever waits for it hears what became of it."""
+    probe = {"handler": {"type": "exec", "command": ["test", "-e", str(tmp_path / "end")]}}
+    probe |= {"period": "100ms", "timeout": "100ms", "failureThreshold": 10_000}
+    slow = "trap 'while [ ! -e end ]; do sleep 0.05; done; exit 0' TERM"
+    processes = {name: counted(tmp_path, name, slow) for name in ("off", "late")}
+    processes["again"] = counted(tmp_path, "again", slow.replace("-e end", "-e again.end"))
+    processes["on"] = counted(tmp_path, "on", ":", startupProbe=probe)
+    processes["fails"] = counted(tmp_path, "fails", "while [ ! -e end ]; do sleep 0.05; done; exit 4")
+    processes["fails"]["startupProbe"] = {**probe, "handler": {"type": "exec", "command": ["/bin/false"]}}
+    with desk(tmp_path, {**processes, "other": TALKER}) as machine:
+        machine.until(lambda found: all(found[name]["pid"] for name in processes))
+        machine.ctl("stop", "on", "fails")
+        commands = [
+            ("restart", "again"),
+            ("stop", "off"),
+            ("start", "on"),
+            ("start", "fails"),
+            ("restart", "-t", "3s", "late"),
+        ]
+        with lasting(machine, tmp_path, *commands) as waiting:
+            machine.until(lambda found: all(found[name]["state"] in ("stopping", "starting") for name in processes))
+            os.kill(waiting[0].process.pid, 19)  # SIGSTOP: what it waits for is over when it comes back
+            reexec(machine, lambda: connections(machine) == len(commands) - 1)
+            (tmp_path / "again.end").touch()
+            machine.until(lambda found: found["again"]["state"] == "running")
+            os.kill(waiting[0].process.pid, 18)
+            assert waiting[-1].process.wait(PATIENCE) == 6
+            (tmp_path / "end").touch()
+            assert [each.process.wait(PATIENCE) for each in waiting] == [0, 0, 0, 1, 6]
+            for one in waiting:
+                assert one.words.read_text().count(CUT) == 1, one.words.read_text()
+            machine.until(lambda found: found["late"]["state"] == "running")
+        expected = {"again": 2, "off": 1, "on": 2, "fails": 2, "late": 2}
+        assert {name: starts(tmp_path, name) for name in processes} == expected
+
+
+def test_a_reload_is_not_asked_for_twice(tmp_path: Path) -> None:
+    speaks = {"program": sys.executable, "arguments": ["-SE", "-m", "integration.reloader", "well", str(tmp_path)]}
+    speaks |= {"notify": "systemd", "reloadSignal": "HUP", "workingDirectory": os.getcwd()}
+    with desk(tmp_path, {"web": speaks}) as machine:
+        machine.until(lambda found: found["web"]["ready"])
+        with lasting(machine, tmp_path, ("reload", "web")) as (reload,):
+            machine.until(lambda found: found["web"]["health"]["notify"]["reload"] == "reloading")
+            assert "running (reloading)" in machine.ctl("status").stdout
+            reexec(machine, lambda: connections(machine) == 1)
+            assert reload.process.poll() is None
+            (tmp_path / "go").touch()
+            assert reload.process.wait(PATIENCE) == 0
+        assert (tmp_path / "hups").read_text() == "hup\n"

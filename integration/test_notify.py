@@ -271,3 +271,39 @@ def test_what_a_life_leaves_unread_is_not_for_the_next_one(tmp_path: Path, folde
         assert not (tmp_path / "notify").exists() or os.listdir(tmp_path / "notify") == []
 
     trio.run(main)
+
+
+def reloading(how: str, folder: Path, **more: Any) -> dict[str, Any]:
+    folder.mkdir()
+    arguments = ["-SE", "-m", "integration.reloader", how, str(folder)]
+    process = {"program": sys.executable, "arguments": arguments, "workingDirectory": str(Path(__file__).parent.parent)}
+    return {**process, "notify": "systemd", "reloadSignal": "HUP", **more}
+
+
+def test_a_reload_waits_for_the_process_to_say_that_it_is_done(tmp_path: Path) -> None:
+    silent = {"notify": {"type": "systemd", "reload": False}}
+    said = {how: reloading(how, tmp_path / how) for how in ("well", "stale", "mute", "dies")}
+    said["silent"] = reloading("mute", tmp_path / "silent", **silent)
+    with desk(tmp_path, said) as machine:
+        machine.until(lambda all_: all(each["ready"] for each in all_.values()))
+
+        late = machine.ctl("reload", "-t", "1s", "well")
+        assert late.returncode == 6
+        assert "it has not said READY=1 within 1s" in late.stderr
+        assert "running (reloading)" in machine.ctl("status").stdout
+        assert heard(machine, "well")["reload"] == "reloading"
+        (tmp_path / "well" / "go").touch()
+        machine.until(lambda all_: all_["well"]["health"]["notify"]["reload"] == "done")
+        assert machine.processes()["well"]["reason"] == "has reloaded"
+        assert machine.ctl("reload", "well").returncode == 0
+        assert heard(machine, "well")["text"] == "reloaded"
+
+        for name in ("stale", "mute"):
+            late = machine.ctl("reload", "-t", "500ms", name)
+            assert late.returncode == 6
+            assert f'cannot wait any longer for "{name}" to reload: it got the signal, but has not said' in late.stderr
+        assert heard(machine, "stale")["text"] == "reloaded", "it was heard, but it was another reload"
+        assert machine.ctl("reload", "silent").returncode == 0
+        assert machine.ctl("reload", "--no-wait", "mute").returncode == 0
+        gone = machine.ctl("reload", "dies")
+        assert (gone.returncode, "it ended before it had reloaded" in gone.stderr) == (1, True)

@@ -23,6 +23,7 @@ Every method makes a connection of its own, so one client may be used by many ta
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Literal, TypeVar
@@ -101,15 +102,25 @@ class Client:
 
     # -- acting
 
-    async def start(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
-        """Start processes. ``wait``: return when they are ready, or after ``timeout`` seconds: see the reply's fields."""
-        return await self._act("start", names, wait=wait, timeout=timeout)
+    async def start(
+        self, *names: str, wait: bool = True, timeout: float = WAIT, reconnect: bool = False
+    ) -> ActionReply:
+        """Start processes. ``wait``: return when they are ready, or after ``timeout`` seconds: see the reply's fields.
 
-    async def stop(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
-        return await self._act("stop", names, wait=wait, timeout=timeout)
+        A reexec cuts the connection, which raises ControlError (kind ``unreachable``). ``reconnect``: instead, go on with the
+        ocelot that has taken over; what was done already is not done twice.
+        """
+        return await self._act("start", names, wait=wait, timeout=timeout, reconnect=reconnect)
 
-    async def restart(self, *names: str, wait: bool = True, timeout: float = WAIT) -> ActionReply:
-        return await self._act("restart", names, wait=wait, timeout=timeout)
+    async def stop(self, *names: str, wait: bool = True, timeout: float = WAIT, reconnect: bool = False) -> ActionReply:
+        """Stop processes; the rest is as for :meth:`start`."""
+        return await self._act("stop", names, wait=wait, timeout=timeout, reconnect=reconnect)
+
+    async def restart(
+        self, *names: str, wait: bool = True, timeout: float = WAIT, reconnect: bool = False
+    ) -> ActionReply:
+        """Stop processes that run, and start them; the rest is as for :meth:`start`."""
+        return await self._act("restart", names, wait=wait, timeout=timeout, reconnect=reconnect)
 
     async def signal(self, signal: str | int, *names: str) -> ActionReply:
         """Send ``signal`` (SIGHUP, HUP or 1) to processes that run."""
@@ -129,9 +140,14 @@ class Client:
         body = msgspec.json.encode(protocol.ReexecRequest(runtime=runtime))
         return await self._call(ReexecReply, "POST", f"{API}/reexec", body, longer=WAIT)
 
-    async def tell_to_reload(self, *names: str) -> ActionReply:
-        """Send processes that run their ``reloadSignal``."""
-        return await self._act("reload", names, wait=False, timeout=0.0)
+    async def tell_to_reload(
+        self, *names: str, wait: bool = True, timeout: float = WAIT, reconnect: bool = False
+    ) -> ActionReply:
+        """Send processes that run their ``reloadSignal``. ``wait``: until those that tell (``notify: systemd``) have reloaded.
+
+        The rest is as for :meth:`start`.
+        """
+        return await self._act("reload", names, wait=wait, timeout=timeout, reconnect=reconnect)
 
     async def rotate(self, *names: str) -> ActionReply:
         """Rotate their log files, or open those without rotation anew."""
@@ -294,11 +310,30 @@ class Client:
         return exchange
 
     async def _act(
-        self, verb: str, names: Sequence[str], *, wait: bool, timeout: float, signal: str | int | None = None
+        self,
+        verb: str,
+        names: Sequence[str],
+        *,
+        wait: bool,
+        timeout: float,
+        signal: str | int | None = None,
+        reconnect: bool = False,
     ) -> ActionReply:
-        request = protocol.ActionRequest(names=list(names), wait=wait, timeout=timeout, signal=signal)
-        body = msgspec.json.encode(request)
-        return await self._call(ActionReply, "POST", f"{API}/processes/{verb}", body, longer=timeout if wait else 0.0)
+        token = os.urandom(12).hex() if reconnect else ""
+        request = protocol.ActionRequest(names=list(names), wait=wait, timeout=timeout, signal=signal, token=token)
+        end = anyio.current_time() + timeout
+        delays = iter(_DELAYS if reconnect else ())
+        while True:
+            body = msgspec.json.encode(request)
+            longer = request.timeout if wait else 0.0
+            try:
+                return await self._call(ActionReply, "POST", f"{API}/processes/{verb}", body, longer=longer)
+            except ControlError as error:
+                delay = next(delays, None)
+                if delay is None or error.kind != "unreachable":
+                    raise
+            await anyio.sleep(delay)
+            request.timeout = max(0.0, end - anyio.current_time())
 
     async def _call(
         self,

@@ -18,6 +18,9 @@ from supervisor.waiting import Arrived, has_started, has_stopped, settle
 if TYPE_CHECKING:
     from supervisor.controlled import Supervised
 
+_TOKEN = 64
+"""Characters of a token that count."""
+
 
 async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
     """Do ``verb`` (start, stop, restart, signal, reload, rotate) to the processes that ``request`` names, and wait if it says so.
@@ -28,19 +31,49 @@ async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> Acti
     if verb == "signal":
         send_signal(supervisor, names, request.signal)
         return ActionReply(processes=[supervisor.status(name) for name in names])
-    if verb == "reload":
-        tell_to_reload(supervisor, names)
-        return ActionReply(processes=[supervisor.status(name) for name in names])
     if verb == "rotate":
         rotate(supervisor, names)
         return ActionReply(processes=[supervisor.status(name) for name in names])
-    arrived: dict[str, Arrived] = {}
-    for name in names:
-        arrived[name] = has_stopped if verb == "stop" else has_started
-        if verb == "restart":
-            arrived[name] = _restarted_since(supervisor.status(name).pid)
-    await {"start": supervisor.start, "stop": supervisor.stop, "restart": supervisor.restart}[verb](names)
-    return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
+    token = request.token[:_TOKEN]
+    asked = supervisor.under_way.get(token)
+    try:
+        if asked is not None:
+            await supervisor.accepted(names)
+        else:
+            asked = {name: _life_of(verb, supervisor.status(name)) for name in names}
+            if token:  # here nothing waits: it is noted if, and only if, it is asked for
+                supervisor.under_way[token] = asked
+            await _ask(supervisor, verb, names)
+        arrived = {name: _arrived(supervisor, verb, name, asked.get(name)) for name in names}
+        return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
+    finally:
+        supervisor.under_way.pop(token, None)
+
+
+async def _ask(supervisor: Supervised, verb: str, names: Sequence[str]) -> None:
+    match verb:
+        case "start":
+            await supervisor.start(names)
+        case "stop":
+            await supervisor.stop(names)
+        case "restart":
+            await supervisor.restart(names)
+        case _:
+            tell_to_reload(supervisor, names)
+
+
+def _life_of(verb: str, status: ProcessStatus) -> float | None:
+    """What tells this life of a process from the next one. In a reload it may hand over to another pid."""
+    return status.started_at if verb == "reload" else status.pid
+
+
+def _arrived(supervisor: Supervised, verb: str, name: str, life: float | None) -> Arrived:
+    if verb == "reload":
+        notify = supervisor.config(name).notify
+        return _reloaded_in(life, says=notify is not None and notify.kind == "systemd" and notify.reload)
+    if verb == "restart":
+        return _restarted_since(life)
+    return has_stopped if verb == "stop" else has_started
 
 
 async def scale(supervisor: Supervised, name: str, request: ScaleRequest) -> ActionReply:
@@ -63,7 +96,21 @@ async def scale(supervisor: Supervised, name: str, request: ScaleRequest) -> Act
     return reply
 
 
-def _restarted_since(pid: int | None) -> Arrived:
+def _reloaded_in(life: float | None, *, says: bool) -> Arrived:
+    """``says``: whether the process tells when it has reloaded; else nobody knows more than that it got the signal."""
+
+    def arrived(status: ProcessStatus) -> bool | None:
+        if not says:
+            return True
+        if status.pid is None or status.started_at != life:
+            return False
+        notify = status.health.notify if status.health is not None else None
+        return True if notify is not None and notify.reload == "done" else None
+
+    return arrived
+
+
+def _restarted_since(pid: float | None) -> Arrived:
     def arrived(status: ProcessStatus) -> bool | None:
         if pid is not None and status.pid == pid:
             return None
@@ -133,9 +180,7 @@ def tell_to_reload(supervisor: Supervised, names: Sequence[str]) -> None:
                 kind="no-reload-signal",
             )
     _refuse_idle(supervisor, names)
-    for name, number in numbers.items():
-        if number is not None:
-            supervisor.signal([name], number)
+    supervisor.reload(names)
 
 
 def _refuse_idle(supervisor: Supervised, names: Sequence[str]) -> None:

@@ -74,9 +74,12 @@ def attend(
     *,
     output: Watched,
     relay: Ears,
-    changed: Callable[[], None],
+    changed: Callable[[str], None],
 ) -> Health | None:
-    """Who looks after the health of ``name``; None if nothing says how. ``changed`` is called when ``ready`` changes."""
+    """Who looks after the health of ``name``; None if nothing says how.
+
+    ``changed`` is called with "" when ``ready`` changes, and with words when a reload that was asked for begins or is done.
+    """
     probes: dict[Role, Probe] = {}
     watches: list[LogWatch] = []
     for role, probe in _configured(config).items():
@@ -161,7 +164,7 @@ class Health:
         config: structs.Process,
         probes: Mapping[Role, Probe],
         watches: Sequence[LogWatch],
-        changed: Callable[[], None],
+        changed: Callable[[str], None],
     ) -> None:
         self.name = name
         self.probes = probes
@@ -172,6 +175,7 @@ class Health:
         self._changed = changed
         self._serves = False  # by its readiness probe, or since it has become ready
         self._shown = False  # what ``ready`` was when ``changed`` was last called
+        self._reload = ""  # how far a reload was then
         self._leader = 0
         self._child: Child | None = None
 
@@ -251,10 +255,22 @@ class Health:
             self.notifications.pinged = trio.current_time()
         return await _first(*self._alive(), *self._serving(), *self._wary(), trio.sleep_forever)
 
+    def expect_reload(self) -> bool:
+        """It is about to be told to reload; whether it will say when that is done."""
+        if self.notifications is None or not self.notifications.config.reload:
+            return False
+        self.notifications.expect_reload()
+        self._reload = "asked"
+        return True
+
     def heard(self) -> None:
         """The process has said something."""
         self._name_heir()
         self._tell()
+        reload = self.notifications.reload if self.notifications is not None else None
+        if reload is not None and reload.state != self._reload:
+            self._reload = reload.state
+            self._changed("reloads" if reload.state == "reloading" else "has reloaded")
 
     def close(self) -> None:
         """It is no longer supervised."""
@@ -288,6 +304,8 @@ class Health:
         if self.said is not None and kept.said is not None:
             self.said.restore(kept.said)
             self._shown = self.ready
+            if self.notifications is not None and self.notifications.reload is not None:
+                self._reload = self.notifications.reload.state
             if kept.leader:
                 self.said.begin(kept.leader)
         for watch, line in zip(self._watches, kept.lines, strict=False):
@@ -369,7 +387,7 @@ class Health:
     def _tell(self) -> None:
         if self.ready is not self._shown:
             self._shown = self.ready
-            self._changed()
+            self._changed("")
 
 
 async def _first(*contestants: Callable[[], Awaitable[T]]) -> T:

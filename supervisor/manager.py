@@ -64,6 +64,7 @@ class Supervisor:
         self._processes = self._roster.processes
         self.shutdown_timeout = shutdown_timeout
         self.scaled: set[str] = set()  # entries whose replicas are not those of the file
+        self.under_way: dict[str, dict[str, float | None]] = {}
         self.journal = Journal()
         self._listeners: list[Callable[[Change], None]] = []
         self._change = trio.Event()
@@ -146,6 +147,16 @@ class Supervisor:
         """Stop (those that run) and start. What they require is started as by :meth:`start`."""
         chosen = self._to_start(names)
         await _ask(chosen, _restart_now)
+
+    async def accepted(self, names: Iterable[str]) -> None:
+        """Wait until the states show what was asked for last."""
+        for name in names:
+            await self._roster.find(name).accepted()
+
+    def reload(self, names: Iterable[str]) -> None:
+        """Send each its ``reloadSignal``. Those that do not run, or have none, are passed over."""
+        for name in names:
+            self._roster.find(name).reload()
 
     async def down(self, name: str) -> None:
         """Wait until the process ``name`` does not run and is not about to, or somebody wants it up again. Raises ControlError."""

@@ -9,6 +9,9 @@ from supervisor.snapshots import NotNow, SupervisorSnapshot
 if TYPE_CHECKING:
     from supervisor.manager import Supervisor
 
+_UNDER_WAY = 256
+"""Requests that are remembered: nobody may ever come back for some of them."""
+
 
 def snapshot(supervisor: Supervisor) -> SupervisorSnapshot:
     """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
@@ -28,6 +31,7 @@ def snapshot(supervisor: Supervisor) -> SupervisorSnapshot:
         shutdown_timeout=supervisor.shutdown_timeout,
         going_on=[name for name in roster.processes if name in reckoning.going_on],
         first_failure=reckoning.first_failure,
+        under_way=dict(list(supervisor.under_way.items())[-_UNDER_WAY:]),
     )
 
 
@@ -35,6 +39,7 @@ def restore(supervisor: Supervisor, kept: SupervisorSnapshot) -> None:
     """Before it runs, and before the reaper runs: go on from where the image before this one was."""
     supervisor._kept = True
     supervisor.scaled = set(kept.scaled)
+    supervisor.under_way = dict(kept.under_way)
     if kept.journal is not None:
         supervisor.journal.restore(kept.journal)
     for each in kept.processes:

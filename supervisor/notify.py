@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -71,6 +72,14 @@ class Handed:
             os.close(fd)
 
 
+@dataclass(slots=True)
+class Reload:
+    """A reload that was asked for. ``asked``: when, in microseconds of CLOCK_MONOTONIC; a process tells of its own in the same."""
+
+    asked: int
+    state: str = "asked"
+
+
 class Notifications:
     """``notify: systemd`` of the process ``name``. ``changed`` is called after a message that may change what is known."""
 
@@ -112,6 +121,7 @@ class Notifications:
         self.triggered = False
         self.extended_to = 0.0
         self.events = trio.lowlevel.ParkingLot()
+        self.reload: Reload | None = None
         self._told.clear()
 
     @property
@@ -161,6 +171,10 @@ class Notifications:
                     if not self._receive(self._socket):
                         break
 
+    def expect_reload(self) -> None:
+        """It is about to be told to reload: what it says of reloads that began before means nothing any more."""
+        self.reload = Reload(_microseconds())
+
     async def until_silent_too_long(self) -> str:
         """Wait until it has missed its watchdog, or asked for that; why, in words."""
         while not self.triggered:
@@ -186,6 +200,7 @@ class Notifications:
             main_pid=self.main_pid,
             watchdog=self.watchdog,
             pinged=trio.current_time() - self.pinged if watched else None,
+            reload=self.reload.state if self.reload is not None else None,  # type: ignore[arg-type]
         )
 
     # -- across images
@@ -206,6 +221,7 @@ class Notifications:
             pinged=monotonic(self.pinged),
             extended_to=monotonic(self.extended_to),
             triggered=self.triggered,
+            reload=(self.reload.asked, self.reload.state) if self.reload is not None else None,
         )
 
     def restore(self, kept: NotifySnapshot) -> None:
@@ -220,6 +236,7 @@ class Notifications:
         self.state, self.text, self.errno, self.main_pid = kept.state, kept.text, kept.errno, kept.main_pid
         self.watchdog, self.triggered = kept.watchdog, kept.triggered
         self.pinged, self.extended_to = trio_time(kept.pinged), trio_time(kept.extended_to)
+        self.reload = Reload(*kept.reload) if kept.reload is not None else None
 
     # -- the socket
 
@@ -322,6 +339,8 @@ class Notifications:
 
     def take(self, message: Mapping[str, str], *, descriptors: bool = False) -> None:
         """A message from somebody who may speak for it. ``descriptors``: whether some came along."""
+        if message.get("RELOADING") == "1":  # before a READY=1 of the same message, which ends it
+            self._say_reloading(message.get("MONOTONIC_USEC", ""))
         for key, value in message.items():
             deed = _DEEDS.get(key)
             if deed is not None:
@@ -335,10 +354,19 @@ class Notifications:
             self.state = "ready"
             self.extended_to = 0.0  # that was for the start; what comes now is for the stop
             self.ready.set()
+            if self.reload is not None and self.reload.state == "reloading":
+                self.reload.state = "done"
 
-    def _say_reloading(self, value: str) -> None:
-        if value == "1":
-            self.state = "reloading"
+    def _say_reloading(self, began: str) -> None:
+        """``began``: MONOTONIC_USEC. Without it nobody knows whether the reload began after somebody asked for it: sd_notify(3)."""
+        self.state = "reloading"
+        if self.reload is None or self.reload.state == "done":
+            return
+        at = _number(began)
+        if at is None:
+            self._once("MONOTONIC_USEC", "RELOADING=1 without MONOTONIC_USEC= is no answer to a reload")
+        elif at >= self.reload.asked:
+            self.reload.state = "reloading"
 
     def _say_stopping(self, value: str) -> None:
         if value == "1":
@@ -388,7 +416,6 @@ class Notifications:
 
 _DEEDS: Mapping[str, Callable[[Notifications, str], None]] = {
     "READY": Notifications._say_ready,
-    "RELOADING": Notifications._say_reloading,
     "STOPPING": Notifications._say_stopping,
     "STATUS": Notifications._say_status,
     "ERRNO": Notifications._say_errno,
@@ -419,6 +446,10 @@ def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, list[int
         elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors += struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
     return pid, uid, descriptors
+
+
+def _microseconds() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
 def _number(text: str) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ocelot.config import structs
-from ocelot.states import State
+from ocelot.states import State, signal_name
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.life import Life
 from supervisor.lifecycle import Event
@@ -29,6 +29,14 @@ class Process(Life):
         if self._child is not None:
             self._child.signal(number)
 
+    def reload(self) -> None:
+        """Send it its ``reloadSignal``, if it has one."""
+        number = self.config.reload_signal
+        if number is not None and self._child is not None:
+            if self.health is not None and self.health.expect_reload():
+                self.readiness_changed(f"told to reload ({signal_name(number)})")
+            self._child.signal(number)
+
     def replace(self, config: structs.Process, renew: Callable[[structs.Process], None]) -> None:
         """Go by ``config`` from now on. ``renew`` is called before the next start, with the configuration of now."""
         before, self.config = self.config, config
@@ -44,10 +52,10 @@ class Process(Life):
         """Whether it runs, and serves as far as anybody can tell."""
         return self.state is State.RUNNING and (self.health is None or self.health.ready)
 
-    def readiness_changed(self) -> None:
-        """Its health calls this when its ``ready`` has changed."""
+    def readiness_changed(self, news: str = "") -> None:
+        """Its health calls this when its ``ready`` has changed, or with ``news`` of another kind."""
         if self.state is State.RUNNING and self.health is not None:
-            self.reason = "ready again" if self.health.ready else "runs, but is not ready"
+            self.reason = news or ("ready again" if self.health.ready else "runs, but is not ready")
             self._enter(Event.READY if self.health.ready else Event.UNREADY)
 
     def status(self) -> ProcessStatus:

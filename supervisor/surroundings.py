@@ -148,6 +148,9 @@ class Health(Protocol):
     def handles(self) -> Handles:
         """For the next start."""
 
+    def expect_reload(self) -> bool:
+        """It is about to be told to reload; whether it will say when that is done."""
+
     async def until_ready(self, child: Child) -> Verdict | None:
         """Run from the spawn on; None when it is ready. Cancelled when the child ends or is to stop."""
 

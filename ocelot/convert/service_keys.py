@@ -214,6 +214,12 @@ def _codes(values: list[str], entry: Entry) -> None:
         entry.lose(f"SuccessExitStatus={word}", "only exit statuses can be a success")
 
 
+def _reload_signal(values: list[str], entry: Entry) -> None:
+    if "notify" in entry.keys:
+        word = values[-1]
+        entry.keys["reloadSignal"] = int(word) if word.isdigit() else f"SIG{word.removeprefix('SIG')}"
+
+
 def _start_timeout(values: list[str], entry: Entry) -> None:
     timeout = words.span(values[-1])
     if entry.keys.get("notify") == "systemd" and timeout:
@@ -235,6 +241,7 @@ KEYS: dict[str, Callable[[list[str], Entry], None]] = {
     "ExecStartPre": _commands("preStart"),
     "ExecStopPost": _commands("postStop"),
     "ExecReload": _reload,
+    "ReloadSignal": _reload_signal,
     "ExecStartPost": _lost("nothing is run after a start: let another process depend on it"),
     "ExecStop": _lost("a stop is a signal to the whole group: see shutdownSignal"),
     "ExecCondition": _lost("nothing is started on a condition"),

@@ -86,6 +86,9 @@ def _service(unit: Unit, names: set[str]) -> Entry:
             _lose(key, values, entry)
     _restarts(unit, entry)
     _stopping(unit, entry)
+    if kind == "notify" and "reloadSignal" in entry.keys:
+        notify = entry.keys["notify"]
+        entry.keys["notify"] = {**(notify if isinstance(notify, dict) else {"type": notify}), "reload": False}
     for section in ("Unit", "Install"):
         for key, values in unit.sections.get(section, {}).items():
             if key not in _SILENT[section] | _ORDERING | {
@@ -141,6 +144,8 @@ def _kind(unit: Unit, entry: Entry, kind: str) -> None:
         entry.keys["type"] = "oneshot"
     elif kind.startswith("notify"):
         entry.keys["notify"] = "systemd"
+        if kind == "notify-reload":
+            entry.keys["reloadSignal"] = "SIGHUP"  # unless ReloadSignal= says otherwise
     elif kind == "forking":
         _stay_in_front(entry)
     elif kind == "dbus":

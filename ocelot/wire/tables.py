@@ -19,7 +19,8 @@ _COLOURS = {
 }
 _NAME_COLOURS = ("\x1b[36m", "\x1b[33m", "\x1b[35m", "\x1b[32m", "\x1b[34m")
 _HEADS = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "LAST EXIT", "WHY")
-_LEAST = (4, 5, 3, 6, 8, 9, 3)
+_SHORTENED = ((6, 28), (0, 16), (5, 9), (6, 3), (0, 4))
+"""Which column gives way, and down to which width, where a line is too long: nothing is cut to nothing while another is wide."""
 
 
 def state_colour(state: str) -> str:
@@ -57,16 +58,16 @@ def status_page(status: Mapping[str, Any], *, width: int | None, colour: bool = 
 
 
 def process_table(processes: Sequence[Process], *, width: int | None, colour: bool = False) -> list[str]:
-    """A head and one line a process. What does not fit ``width`` is shortened, the last columns first."""
+    """A head and one line a process. What does not fit ``width`` is shortened: why, the name, the last exit."""
     rows = [_row(process) for process in processes]
     widths = [max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(_HEADS)]
     if not any(row[6] for row in rows):
         widths[6] = 0
     if width is not None:
-        for column in (6, 5, 0):
+        for column, least in _SHORTENED:
             excess = sum(widths) + 2 * (len(widths) - 1) - width
-            if excess > 0 and widths[column]:
-                widths[column] = max(_LEAST[column], widths[column] - excess)
+            if excess > 0 and widths[column] > least:
+                widths[column] = max(least, widths[column] - excess)
     lines = [_line(_HEADS, widths)]
     for process, row in zip(processes, rows, strict=True):
         line = _line(row, widths)
@@ -83,6 +84,8 @@ def _row(process: Process) -> tuple[str, ...]:
     state = process["state"]
     if state == "running" and not process["ready"]:
         state = "running (not ready)"
+    elif state == "running" and _is_reloading(process):
+        state = "running (reloading)"
     why = process["reason"] or ""
     if process["nextStartIn"] is not None:
         why = why.partition("; starting again in ")[0]  # as it was decided; now it is less
@@ -96,6 +99,11 @@ def _row(process: Process) -> tuple[str, ...]:
         _exit(process["lastExit"]),
         why.replace("\n", " "),
     )
+
+
+def _is_reloading(process: Process) -> bool:
+    notify = (process.get("health") or {}).get("notify")
+    return notify is not None and notify["state"] == "reloading"
 
 
 def _exit(last: Mapping[str, Any] | None) -> str:

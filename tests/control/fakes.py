@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import trio
 from trio.testing import memory_stream_pair
@@ -13,13 +14,23 @@ from trio.testing import memory_stream_pair
 from ocelot.config import structs
 from ocelot.errors import ControlError
 from ocelot.states import Cause, PowerVerb, State
-from ocelot.wire.protocol import BootTimeline, ExitInfo, ProcessStatus, ReloadReply, Span, Status
+from ocelot.wire.protocol import (
+    BootTimeline,
+    ExitInfo,
+    HealthStatus,
+    NotifyStatus,
+    ProcessStatus,
+    ReloadReply,
+    Span,
+    Status,
+)
 from supervisor.connection import Answer, Limits, converse
 from supervisor.journal import Journal
 from supervisor.lifecycle import Change, Event
 from supervisor.output import OutputLine
 from supervisor.ring import Line
 from supervisor.sinks import Counters
+from supervisor.terminal import TerminalStream
 
 LIMITS = Limits()
 
@@ -32,6 +43,7 @@ class FakeOutput:
     files: int = 1
     rotated: int = 0
     refusal: OSError | None = None
+    terminal: TerminalStream | None = None
 
     def lines(self, last: int | None = None, since: float | None = None) -> Sequence[OutputLine]:
         found = [line for line in self.kept if since is None or line.at >= since]
@@ -65,6 +77,8 @@ class FakeSupervisor:
         self.outputs = {name: FakeOutput() for name in names}
         self.cgroups: dict[str, str] = {}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.under_way: dict[str, dict[str, float | None]] = {}
+        self.notifies: set[str] = set()
         self.signals: list[tuple[tuple[str, ...], int]] = []
         self.journal = Journal(4, now=lambda: 1000.0)
         self._change = trio.Event()
@@ -98,10 +112,23 @@ class FakeSupervisor:
             self.become(name, state)
 
     def config(self, name: str) -> structs.Process:
-        return structs.Process(program="/bin/server", reload_signal=None if name == "db" else signal.SIGHUP)
+        notify = structs.Notify(type="systemd") if name in self.notifies else None
+        reload_signal = None if name == "db" else signal.SIGHUP
+        return structs.Process(program="/bin/server", reload_signal=reload_signal, notify=notify)
 
     def signal(self, names: Sequence[str], number: int) -> None:
         self.signals.append((tuple(names), number))
+
+    def reload(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.signal([name], signal.SIGHUP)
+
+    def reloading(self, name: str, how_far: Literal["reloading", "done"]) -> None:
+        self._all[name].health = HealthStatus(notify=NotifyStatus(reload=how_far))
+        self.become(name, State.RUNNING)
+
+    async def accepted(self, names: Sequence[str]) -> None:
+        pass
 
     async def scale(self, name: str, replicas: int) -> None:
         self.asked.append(("scale", (name, str(replicas))))
@@ -119,7 +146,14 @@ class FakeSupervisor:
         self.become(name, State.STARTING)
         return self.outputs[name]
 
-    def become(self, name: str, state: State, pid: int | None = 0, status: int | None = None) -> None:
+    def become(
+        self,
+        name: str,
+        state: State,
+        pid: int | None = 0,
+        status: int | None = None,
+        started_at: float | None = None,
+    ) -> None:
         """``pid`` 0 keeps what it is."""
         process = self._all[name]
         before = State(process.state)
@@ -127,6 +161,7 @@ class FakeSupervisor:
         process.ready = state is State.RUNNING
         if pid != 0:
             process.pid = pid
+        process.started_at = started_at or process.started_at
         if status is not None:
             process.last_exit = ExitInfo(status=status, code=status, cause="exit", at=1.0)
         cause = Cause.EXIT if status is not None else None

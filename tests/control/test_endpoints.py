@@ -56,8 +56,9 @@ def test_the_matrix_of_permissions(route: routes.Route, role: Role | None) -> No
     machine = FakeMachine()
     status, answer = ask(machine, route.method, example(route), BODIES.get(route.operation, b""), role)
     if RANK[role] >= RANK[route.role]:
-        # 101 is for clients that ask for another protocol; the fake machine refuses to be replaced
-        assert status == {"exec": 426, "execOne": 426, "reexec": 409}.get(route.operation, route.status)
+        # 101 is for clients that ask for another protocol; the fake machine refuses to be replaced, its processes have no terminal
+        refused = {"exec": 426, "execOne": 426, "reexec": 409, "terminal": 409, "attach": 409}
+        assert status == refused.get(route.operation, route.status)
     else:
         assert status == 403
         assert answer["kind"] == "permission-denied"
@@ -107,9 +108,21 @@ def test_a_role_that_is_taken_away_counts_for_the_next_request_of_a_connection()
 VERBS = ("start", "stop", "restart", "signal", "reload", "rotate")
 ASKED_FOR = {
     None: {"version", "health", "openapi"},
-    Role.READ: {"status", "processes", "process", "wait", "waitOne", "events", "logs", "boot", "figures", "metrics"},
+    Role.READ: {
+        "status",
+        "processes",
+        "process",
+        "wait",
+        "waitOne",
+        "events",
+        "logs",
+        "boot",
+        "figures",
+        "metrics",
+        "terminal",
+    },
     Role.OPERATE: {*VERBS, *(f"{verb}One" for verb in VERBS), "scale"},
-    Role.ADMIN: {"exec", "execOne", "power", "reloadFile", "reexec"},
+    Role.ADMIN: {"attach", "exec", "execOne", "power", "reloadFile", "reexec"},
 }
 """Written down a second time, so that no role changes by accident; a new operation is to be put here too."""
 
@@ -261,6 +274,39 @@ def test_restart_is_not_done_while_the_old_process_still_runs() -> None:
     )
     assert answer["processes"][0]["pid"] == 999
     assert took >= 2.0
+
+
+def test_what_is_asked_again_after_a_cut_is_not_done_again() -> None:
+    """The image before this one was asked by the same client, with the process that had the pid 100."""
+    machine = FakeMachine()
+    fake = machine.supervisor
+    fake.under_way = {"t": {"web": 100.0}, "other": {}}
+    _, answer, took = play(
+        machine,
+        "/v1/processes/web/restart",
+        b'{"token": "t"}',
+        lambda: fake.become("web", State.STARTING, pid=None),
+        lambda: fake.become("web", State.RUNNING, pid=999),
+    )
+    assert answer["processes"][0]["pid"] == 999
+    assert (fake.asked, answer["failed"], answer["settled"]) == ([], [], True)
+    assert took >= 2.0
+    assert list(fake.under_way) == ["other"]
+
+
+def test_a_request_with_a_new_token_is_noted_while_it_waits() -> None:
+    machine = FakeMachine()
+    fake = machine.supervisor
+    noted = []
+
+    def look() -> None:
+        noted.append(dict(fake.under_way))
+        fake.become("web", State.RUNNING, pid=999)
+
+    play(machine, "/v1/processes/web/restart", b'{"token": "t"}', look)
+    assert noted == [{"t": {"web": 100}}]
+    assert fake.asked == [("restart", ("web",))]
+    assert fake.under_way == {}
 
 
 def test_waiting_ends_with_its_timeout_and_says_so() -> None:
@@ -523,3 +569,42 @@ def test_without_a_reload_signal_nobody_gets_any() -> None:
     assert (status, answer["kind"]) == (409, "no-reload-signal")
     assert "restart db" in answer["hint"]
     assert machine.supervisor.signals == []
+
+
+def test_who_says_when_it_has_reloaded_is_waited_for() -> None:
+    machine = FakeMachine()
+    fake = machine.supervisor
+    fake.notifies.add("web")
+    _, answer, took = play(
+        machine,
+        "/v1/processes/reload",
+        b'{"names": ["web"], "timeout": 10}',
+        lambda: fake.reloading("web", "reloading"),
+        lambda: fake.reloading("web", "done"),
+    )
+    assert fake.signals == [(("web",), 1)]
+    assert (answer["settled"], answer["failed"]) == (True, [])
+    assert 2.0 <= took < 3.0
+
+
+@pytest.mark.parametrize("state", [State.BACKOFF, State.RUNNING])
+def test_who_ends_instead_has_not_reloaded(state: State) -> None:
+    """Whether or not it has come back meanwhile."""
+    machine = FakeMachine()
+    fake = machine.supervisor
+    fake.notifies.add("web")
+
+    def end() -> None:
+        fake.become("web", state, pid=None if state is State.BACKOFF else 101, started_at=2000.0)
+
+    _, answer, took = play(machine, "/v1/processes/reload", b'{"names": ["web"], "timeout": 10}', end)
+    assert (answer["settled"], answer["failed"]) == (True, ["web"])
+    assert took < 2.0
+
+
+def test_who_says_nothing_is_given_up_after_the_timeout() -> None:
+    machine = FakeMachine()
+    machine.supervisor.notifies.add("web")
+    _, answer, took = play(machine, "/v1/processes/reload", b'{"names": ["web"], "timeout": 10}')
+    assert (answer["settled"], answer["failed"]) == (False, [])
+    assert 10.0 <= took < 11.0

@@ -50,7 +50,7 @@ async def life(probes, notify=None, said=None):
 
     config = structs.Process(program="p", notify=notify)
     health = Health(
-        "p", config, {each.role: each for each in probes}, [], lambda: note("ready" if health.ready else "unready")
+        "p", config, {each.role: each for each in probes}, [], lambda _: note("ready" if health.ready else "unready")
     )
     health.said = said
     child = SimpleNamespace(pid=7)
@@ -291,7 +291,7 @@ def test_it_says_what_it_waits_for():
     async def test():
         startup, readiness = probe("startup", "-+"), probe("readiness", "-+")
         config = structs.Process(program="p", notify=structs.Notify(type="systemd"))
-        health = Health("p", config, {"startup": startup, "readiness": readiness}, [], lambda: None)
+        health = Health("p", config, {"startup": startup, "readiness": readiness}, [], lambda _: None)
         health.said = FakeSaid(15)
         said = {}
         async with trio.open_nursery() as nursery:
@@ -365,7 +365,7 @@ def test_it_is_probed_for_readiness_once_it_has_said_so():
 def test_a_ready_process_is_watched_again_by_an_image_that_did_not_start_it():
     async def test():
         mine = probe("liveness", "+---")
-        health = Health("p", structs.Process(program="p"), {"liveness": mine}, [], lambda: None)
+        health = Health("p", structs.Process(program="p"), {"liveness": mine}, [], lambda _: None)
         verdict = await health.watch(SimpleNamespace(pid=7))
         assert health.ready
         assert (verdict.cause, trio.current_time()) == (Cause.LIVENESS, 30)

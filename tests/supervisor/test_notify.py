@@ -1,5 +1,7 @@
 """What a process may say about itself, who may say it, and what becomes of nonsense."""
 
+import time
+
 import msgspec
 import pytest
 import trio
@@ -71,6 +73,66 @@ def test_what_it_says_is_kept():
         assert heard.status().state == "ready"
         heard.take({"STOPPING": "1"})
         assert heard.status().state == "stopping"
+
+    run(test)
+
+
+def now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+@pytest.mark.parametrize(
+    ("messages", "state"),
+    [
+        ([], "asked"),
+        ([{"READY": "1"}], "asked"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "later"}], "reloading"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "later"}, {"STATUS": "x"}], "reloading"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "later"}, {"READY": "1"}], "done"),
+        ([{"READY": "1", "RELOADING": "1", "MONOTONIC_USEC": "later"}], "done"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "before"}, {"READY": "1"}], "asked"),
+        ([{"RELOADING": "1"}, {"READY": "1"}], "asked"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "-1"}, {"READY": "1"}], "asked"),
+        ([{"RELOADING": "1", "MONOTONIC_USEC": "9" * 40}, {"READY": "1"}], "asked"),
+        ([{"RELOADING": "0", "MONOTONIC_USEC": "later"}, {"READY": "1"}], "asked"),
+    ],
+)
+def test_only_a_reload_that_began_after_it_was_asked_for_is_the_one(messages, state):
+    async def test():
+        heard = notifications()
+        before = now() - 1
+        assert heard.status().reload is None
+        heard.expect_reload()
+        times = {"before": str(before), "later": str(now())}
+        for message in messages:
+            heard.take({key: times.get(value, value) for key, value in message.items()})
+        assert heard.status().reload == state
+
+    run(test)
+
+
+def test_the_next_request_is_not_content_with_the_reload_before():
+    async def test():
+        heard = notifications()
+        heard.expect_reload()
+        heard.take({"RELOADING": "1", "MONOTONIC_USEC": str(now())})
+        heard.take({"READY": "1"})
+        heard.expect_reload()
+        heard.take({"READY": "1"})
+        assert heard.status().reload == "asked"
+
+    run(test)
+
+
+def test_who_leaves_out_the_time_is_told_once(said):
+    async def test():
+        heard = notifications()
+        heard.take({"RELOADING": "1"})
+        assert said() == []
+        heard.expect_reload()
+        for _ in range(3):
+            heard.take({"RELOADING": "1"})
+        assert said() == ["p: notify: RELOADING=1 without MONOTONIC_USEC= is no answer to a reload"]
 
     run(test)
 
