@@ -34,9 +34,6 @@ pytestmark = [
     pytest.mark.skipif(
         not (NGINX and REDIS and POSTGRES and PROMETHEUS), reason="a daemon is missing: make machine says which"
     ),
-    pytest.mark.skipif(
-        bool(CLOSED := cache.closed_to_others(*(each.program for each in (REDIS, POSTGRES) if each))), reason=CLOSED
-    ),
 ]
 
 
@@ -67,6 +64,8 @@ class Site:
         self.user = an_account()
         account = pwd.getpwnam(self.user)
         folder.chmod(0o755)
+        self.database = cache.open_to_others(POSTGRES, folder / "daemons")
+        self.store = cache.open_to_others(REDIS, folder / "daemons")
         for name in ("pg", "redis", "prometheus", "nginx"):
             (folder / name).mkdir()
         for name in ("pg", "redis"):
@@ -92,11 +91,9 @@ class Site:
 
     def processes(self) -> dict[str, Any]:
         assert NGINX
-        assert REDIS
-        assert POSTGRES
         assert PROMETHEUS
         again = {"type": "Always", "backoff": "100ms", "multiplier": 1}
-        binaries = POSTGRES.program.parent
+        binaries = self.database.program.parent
         data = f"{self.folder}/pg/data"
         config = self.folder / "prometheus" / "prometheus.yml"
         target = f"127.0.0.1:{self.metrics}"
@@ -120,14 +117,14 @@ class Site:
                     f"test -e {data}/PG_VERSION || {binaries}/initdb -D {data} --no-sync -A trust -U o",
                 ],
                 "user": self.user,
-                "environmentVariables": libraries(POSTGRES),
+                "environmentVariables": libraries(self.database),
             },
             "postgres": {
                 "program": str(binaries / "postgres"),
                 "arguments": ["-D", data, "-k", f"{self.folder}/pg", "-c", "listen_addresses=", "-c", "fsync=off"],
                 "user": self.user,
                 "dependsOn": ["initdb"],
-                "environmentVariables": libraries(POSTGRES),
+                "environmentVariables": libraries(self.database),
                 "shutdownSignal": "SIGINT",
                 "terminationGracePeriod": "30s",
                 "restartPolicy": again,
@@ -139,13 +136,13 @@ class Site:
                 ),
             },
             "redis": {
-                "program": str(REDIS.program),
+                "program": str(self.store.program),
                 "arguments": [
                     *("--port", "0", "--unixsocket", f"{self.folder}/redis/sock", "--dir", f"{self.folder}/redis"),
                     *("--appendonly", "yes", "--appendfsync", "always", "--supervised", "systemd"),
                 ],
                 "user": self.user,
-                "environmentVariables": libraries(REDIS),
+                "environmentVariables": libraries(self.store),
                 "notify": "systemd",
                 "restartPolicy": again,
             },
@@ -182,9 +179,8 @@ class Site:
             return reply.read().decode().strip(), reply.headers["x-says"]
 
     def sql(self, text: str) -> str:
-        assert POSTGRES
         command = [
-            str(POSTGRES.program.parent / "psql"),
+            str(self.database.program.parent / "psql"),
             "-h",
             f"{self.folder}/pg",
             "-U",
@@ -195,7 +191,7 @@ class Site:
             text,
         ]
         done = subprocess.run(
-            command, env=POSTGRES.environment, capture_output=True, text=True, timeout=30, check=False
+            command, env=self.database.environment, capture_output=True, text=True, timeout=30, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -36,7 +36,7 @@ class Kernel:
 
 
 def kernel(flavour: str = "") -> Kernel | None:
-    """The distribution's kernel (nothing of ext4 or virtio built in on Debian), or ``cloud``, which has nvme and ext4."""
+    """The distribution's kernel (nothing of ext4 or virtio built in on Debian), or Debian's ``cloud``: it has nvme and ext4."""
     root = folder() / (f"kernel-{flavour}" if flavour else "kernel")
     try:
         version = (root / "version").read_text().strip()
@@ -81,13 +81,21 @@ def daemon(package: str, program: str) -> Daemon | None:
     return Daemon(unpacked, root, {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)})
 
 
-def closed_to_others(*paths: Path) -> str:
-    """Why another user cannot use what lies there (Debian's /root lets nobody in); "" if nothing is in the way."""
-    for path in paths:
-        for folder in (path, *path.parents):
-            if folder.is_dir() and not folder.stat().st_mode & 0o001:
-                return f"{folder} lets no other user in: have the checkout and OCELOT_CACHE elsewhere"
-    return ""
+def closed_to_others(path: Path) -> bool:
+    """Whether another user cannot come to what lies there: Debian's /root and Ubuntu's homes let nobody in."""
+    return any(not folder.stat().st_mode & 0o001 for folder in path.parents)
+
+
+def open_to_others(found: Daemon, folder: Path) -> Daemon:
+    """A daemon that any user may run: as it is, or copied into ``folder`` from where only its owner may go."""
+    if not closed_to_others(found.program):
+        return found
+    copy = folder / found.root.name
+    # Without PostgreSQL's compiler of queries, which is most of it
+    shutil.copytree(found.root, copy, symlinks=True, ignore=shutil.ignore_patterns("libLLVM*", "llvmjit*", "bitcode"))
+    libraries = found.environment["LD_LIBRARY_PATH"].replace(str(found.root), str(copy))
+    program = copy / found.program.relative_to(found.root)
+    return Daemon(program, copy, {**found.environment, "LD_LIBRARY_PATH": libraries})
 
 
 def newest(root: Path, pattern: str) -> Path | None:
