@@ -14,8 +14,8 @@ ACCEL ?= tcg
 # How many unit tests, integration tests (each file in one worker) and virtual machines run at a time.
 JOBS ?= 2
 # Real processes and emulated machines meet deadlines only on a machine that is not too busy: what fails is tried once
-# more, and shown as RERUN. What fails twice has failed.
-RERUN ?= --reruns 1
+# more, and shown at the end with its reason. What fails twice has failed.
+RERUN ?= --reruns 1 --rerun-show-tracebacks
 # What is said to the benchmark: make bench BENCH=--help lists it.
 BENCH ?=
 export OCELOT_ACCEL := $(ACCEL)

@@ -310,6 +310,8 @@ get_servers() {
         note_missing redis-server "real daemons are not supervised"
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || unpack "$CACHE/postgresql" postgresql ||
         note_missing postgresql "real daemons are not supervised"
+    [ -e /etc/supervisor/supervisord.conf ] || unpack "$CACHE/supervisor" supervisor ||
+        note_missing supervisor "the file of its package is not converted"
 }
 
 # supervisord and circus come from PyPI, when the benchmark runs.
