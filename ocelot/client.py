@@ -31,6 +31,7 @@ from typing import Literal, TypeVar
 import anyio
 import msgspec
 
+from ocelot.attached import Attached, first_of
 from ocelot.errors import ControlError
 from ocelot.exchange import Exchange, connect, connect_unix, lines_of, problem, query
 from ocelot.following import Changes, Followed, Lines
@@ -254,6 +255,39 @@ class Client:
                     if isinstance(told, SessionEnded):
                         return told
         raise ControlError("cannot tell how the command ended: the connection ended", kind="unreachable")
+
+    @asynccontextmanager
+    async def attach(
+        self,
+        name: str,
+        *,
+        lines: int = 10,
+        size: tuple[int, int] | None = None,
+        keys: bool = True,
+        after: int | None = None,
+        pid: int | None = None,
+    ) -> AsyncGenerator[Attached, None]:
+        """Be attached to the terminal of the process ``name`` (``stdin: pty``) while the block runs; it goes on afterwards.
+
+        ``lines``: begin with so many of the last ones. ``size``: rows and columns of a terminal that shows it. ``keys`` False: only
+        look, for which the role read is enough. ``after``, ``pid``: go on after a cut, see :class:`~ocelot.attached.Attached`.
+        """
+        target = f"{API}/processes/{quote(name)}/terminal"
+        rows, columns = size or (None, None)
+        request = protocol.TerminalRequest(lines=lines, after=after, pid=pid, rows=rows, columns=columns)
+        exchange = Exchange(await connect(self.path))
+        async with exchange:
+            with anyio.fail_after(self.timeout):
+                if keys:
+                    body = msgspec.json.encode(request)
+                    head = await exchange.ask("POST", target, body, "application/json", upgrade="ocelot-terminal")
+                else:
+                    target += query((), lines=lines, after=after, pid=pid)
+                    head = await exchange.ask("GET", target, b"", "application/x-ndjson")
+                if head.status_code != (101 if keys else 200):
+                    raise problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
+            async with aclosing(exchange.rest() if keys else exchange.lines()) as messages:
+                yield Attached(exchange, messages, await first_of(messages))
 
     # -- inside
 

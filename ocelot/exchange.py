@@ -76,6 +76,13 @@ class Exchange:
             raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
         return event
 
+    async def send(self, data: bytes) -> None:
+        """After an upgrade. Raises ControlError."""
+        try:
+            await self._stream.send(data)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise ControlError("cannot send it: the connection ended", kind="unreachable") from None
+
     async def rest(self) -> AsyncGenerator[bytes, None]:
         """The lines that come after an upgrade."""
         rest = bytes(self._http.trailing_data[0])
@@ -95,6 +102,15 @@ class Exchange:
                 raise ControlError("cannot read the answer: the connection ended", kind="unreachable")
             yield bytes(event.data)
 
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """The body line by line. Raises ControlError if the connection ends before the body does."""
+        rest = b""
+        async with aclosing(self.body()) as body:
+            async for piece in body:
+                *whole, rest = (rest + piece).split(b"\n")
+                for line in whole:
+                    yield line
+
     async def _event(self) -> Any:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -109,12 +125,9 @@ class Exchange:
 
 
 async def lines_of(exchange: Exchange, kind: Any) -> AsyncGenerator[Any, None]:
-    rest = b""
-    async with aclosing(exchange.body()) as body:
-        async for piece in body:
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                yield msgspec.json.decode(line, type=kind)
+    async with aclosing(exchange.lines()) as lines:
+        async for line in lines:
+            yield msgspec.json.decode(line, type=kind)
 
 
 def problem(status: int, body: bytes) -> ControlError:

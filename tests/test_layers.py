@@ -24,6 +24,7 @@ FLOORS = {
     "ocelot.runner": WORDS,
     "bootstrap": WINGS,
     "supervisor": WINGS,
+    "ocelot.attached": WINGS,
     "ocelot.client": WINGS,
     "ocelot.exchange": WINGS,
     "ocelot.following": WINGS,

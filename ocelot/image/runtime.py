@@ -74,8 +74,8 @@ TLS = frozenset(("ssl", "trio._ssl", "trio._highlevel_ssl_helpers"))
 """Stand-ins, unless the runtime is to speak TLS: only https probes do."""
 
 _DROPPED = """
-    ocelot.image ocelot.client ocelot.exchange ocelot.following ocelot.vsock_stream ocelot.convert ocelot.manual
-    ocelot.verbs.live ocelot.deferred
+    ocelot.image ocelot.attached ocelot.client ocelot.exchange ocelot.following ocelot.vsock_stream ocelot.convert
+    ocelot.manual ocelot.verbs.live ocelot.deferred
     anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools
     prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django
     typing_extensions setuptools packaging pkg_resources zstandard._cffi zstandard.backend_cffi

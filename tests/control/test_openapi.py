@@ -78,7 +78,7 @@ def test_every_message_of_the_protocol_is_used_or_known_not_to_be() -> None:
 def test_the_client_has_a_method_for_every_operation() -> None:
     """``fooOne`` is ``foo`` with one name; the document itself and the list of processes it has no use for."""
     other = {"logs": "follow", "events": "events", "exec": "run", "reload": "tell_to_reload"}
-    other |= {"reloadFile": "reload", "processes": "status"}
+    other |= {"reloadFile": "reload", "processes": "status", "terminal": "attach"}
     for route in ROUTES:
         operation = route.operation.removesuffix("One")
         assert operation == "openapi" or hasattr(Client, other.get(operation, operation)), operation
