@@ -13,14 +13,11 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bootstrap.guards import Guards
 from ocelot.errors import OcelotError, describe
 from ocelot.linux import syscalls
 from ocelot.linux.mountinfo import MountInfo
-
-if TYPE_CHECKING:
-    from bootstrap.switch_root import Guards
 
 Inode = tuple[int, int]
 """Device and inode number."""

@@ -16,9 +16,9 @@ import trio
 from bootstrap import hooks, mounts, network, switch_root, symlinks, sysctl, tmpfiles, trial
 from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
+from bootstrap.guards import MACHINE, Check, Guards
 from bootstrap.modules import SetModprobe, plan_modules
 from bootstrap.steps import SYSROOT, Machine, Step
-from bootstrap.switch_root import MACHINE, Guards
 from bootstrap.timeline import Timeline
 from ocelot import log
 from ocelot.config.structs import Bootstrap, OnFailure, Phase
@@ -127,7 +127,7 @@ KEYS: tuple[tuple[str, Planner], ...] = (
 def _pre_switch(config: Bootstrap, cmdline: Cmdline, guards: Guards) -> PlannedPhase:
     phase = config.pre_switch
     # What would refuse the switch refuses here, before anything is changed.
-    check: tuple[Step, ...] = () if config.switch_root is None else (switch_root.Check(guards),)
+    check: tuple[Step, ...] = () if config.switch_root is None else (Check(guards),)
     groups = (Group(key, make(config, phase, cmdline, True)) for key, make in KEYS)
     return PlannedPhase("preSwitch", (Group("check", check), *groups))
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import trio
 
 from bootstrap import mount_errors, old_root, overlay
+from bootstrap.guards import MACHINE, Guards, in_force
 from bootstrap.mount_options import RESTRICTIONS, flags_of_mount
 from bootstrap.root_moves import Move, in_use_by, plan_moves
 from bootstrap.steps import RUNTIME, SYSROOT, Machine
@@ -25,64 +26,12 @@ from bootstrap.tmpfiles import open_folder
 from ocelot.config.structs import OnFailure
 from ocelot.errors import OcelotError, describe
 from ocelot.linux import mountinfo, syscalls
-from ocelot.linux.identity import Identity, require_machine, require_pid1
+from ocelot.linux.identity import Identity
 
-MARKER = "/etc/ocelot/initramfs"
-"""The image builder writes it; no other root file system has it, so no other one is ever emptied."""
 MODULES = "/run/ocelot/modules"
 """Where the modules of the initramfs stay when postSwitch may want more of them."""
 PATIENCE = 60.0
 """Seconds that the new root's server has to answer while mount points are looked up or made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guards:
-    """What must hold before a root is left and emptied. ``require`` raises OcelotError unless this process may do so."""
-
-    require: Callable[[str], None] = require_machine
-    marker: str = MARKER
-    magics: frozenset[int] = frozenset((syscalls.RAMFS_MAGIC, syscalls.TMPFS_MAGIC))
-
-    def check(self) -> None:
-        """Raise OcelotError, having changed nothing, unless ``/`` is our own initramfs and we are its init."""
-        self.require("switch to another root")
-        if syscalls.fs_type("/") not in self.magics:
-            raise OcelotError(
-                "cannot switch to another root: / is a real file system, not an initramfs",
-                hint="remove switchRoot: what is mounted on / already is the root",
-            )
-        if not os.path.isfile(self.marker):
-            raise OcelotError(
-                f"cannot switch to another root: {self.marker} is missing, so / is not an initramfs of ocelot",
-                hint="build it with: ocelot initramfs build",
-            )
-
-
-MACHINE = Guards()
-"""What every real boot goes by."""
-TRIAL = Guards(require=require_pid1)
-"""What a trial goes by: in its own namespaces, on a pretended initramfs."""
-
-
-def in_force(guards: Guards, machine: Machine) -> Guards:
-    """The guards to ask: a trial relaxes those of a machine, and no others."""
-    return TRIAL if machine.trial and guards is MACHINE else guards
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Ask the guards before anything else is done, so that a run by mistake changes nothing."""
-
-    guards: Guards = MACHINE
-    name: str = "check"
-    on_failure: OnFailure = OnFailure.ABORT
-    timeout: float | None = None
-
-    def describe(self) -> str:
-        return f"make sure that this is the init of the machine, on an initramfs of ocelot ({self.guards.marker})"
-
-    async def apply(self, machine: Machine) -> None:
-        in_force(self.guards, machine).check()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from bootstrap.guards import MARKER
 from bootstrap.kernel_filesystems import LINKS
 from bootstrap.steps import RUNTIME, SYSROOT
-from bootstrap.switch_root import MARKER
 from bootstrap.sysctl import NAMESPACED_FOLDERS, NAMESPACED_KEYS
 from bootstrap.trial import FILE, FOLDER, PROGRAMS, STAND_IN
 from ocelot.errors import OcelotError, describe

@@ -18,8 +18,8 @@ from typing import Any
 import trio
 
 from bootstrap import old_root, phases
+from bootstrap.guards import MARKER, Guards
 from bootstrap.steps import RUNTIME, Machine
-from bootstrap.switch_root import MARKER, Guards
 from bootstrap.timeline import Timeline
 from ocelot.config.structs import (
     BindMount,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import trio
 
+from bootstrap.guards import Check, Guards
 from bootstrap.steps import Machine
-from bootstrap.switch_root import Check, Guards, Switch, switch_root
+from bootstrap.switch_root import Switch, switch_root
 from ocelot.errors import OcelotError
 from ocelot.linux.identity import Identity
 
