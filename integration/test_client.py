@@ -84,6 +84,37 @@ async def test_events_and_waiting(machine: Desk) -> None:
     assert (await client.wait("web")).failed == ["web"]
 
 
+@pytest.mark.parametrize("reconnect", [True, False])
+async def test_a_restart_over_a_reexec_is_done_once(tmp_path: Path, reconnect: bool) -> None:
+    end = tmp_path / "end"
+    script = (
+        f"echo started; trap 'while [ ! -e {end} ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done"
+    )
+    with desk(tmp_path, {"web": {"program": "/bin/sh", "arguments": ["-c", script]}}) as machine:
+        client = Client(machine.socket)
+        outcome: list[Any] = []
+
+        async def restart() -> None:
+            try:
+                outcome.append(await client.restart("web", timeout=PATIENCE, reconnect=reconnect))
+            except ControlError as error:
+                outcome.append(error.kind)
+
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(restart)
+                while (await client.process("web")).state != "stopping":
+                    await anyio.sleep(0.02)
+                await client.reexec()
+                end.touch()
+        if not reconnect:
+            assert outcome == ["unreachable"]
+            await client.wait("web", condition="running")
+        else:
+            assert (outcome[0].settled, outcome[0].failed, outcome[0].processes[0].state) == (True, [], "running")
+        assert (await client.process("web")).restarts == 1
+
+
 @pytest.mark.parametrize("reconnect", [False, True])
 async def test_a_reexec_cuts_streams_unless_they_reconnect(machine: Desk, reconnect: bool) -> None:
     """Nothing was seen before it, so it is the beginning of the stream from where it goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -372,3 +373,19 @@ def test_whatever_is_lost_is_named(tmp_path: Path) -> None:
     assert "network.target" not in lost
     assert keys(draft, "a")["dependsOn"] == {"near": {"required": False, "restart": True}}
     assert losses(draft, "near") == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "notify", "signal"),
+    [
+        ("Type=notify\nExecReload=/bin/kill -HUP $MAINPID", {"type": "systemd", "reload": False}, "SIGHUP"),
+        ("Type=notify", "systemd", None),
+        ("Type=notify-reload", "systemd", "SIGHUP"),
+        ("Type=notify-reload\nReloadSignal=SIGUSR1", "systemd", "SIGUSR1"),
+        ("Type=notify-reload\nReloadSignal=10", "systemd", 10),
+        ("Type=simple\nReloadSignal=SIGUSR1", None, None),
+    ],
+)
+def test_only_notify_reload_says_when_it_has_reloaded(tmp_path: Path, lines: str, notify: Any, signal: Any) -> None:
+    draft = units(tmp_path, app_service=f"[Service]\nExecStart=/bin/app\n{lines}\n")
+    assert (keys(draft, "app").get("notify"), keys(draft, "app").get("reloadSignal")) == (notify, signal)
