@@ -219,6 +219,33 @@ def test_modules_come_with_what_they_need(ocelot: Ocelot, config: Path, kept: Pa
     assert {f"lib/modules/{kernel.version}/{path}" for path in contents.marker["modules"]} <= carried
 
 
+LATER = """
+switchRoot: {rootFileSystem: {type: virtiofs, tag: rootfs}}
+postSwitch:
+  modules: {mode: scan, names: [dummy, nosuchmodule]}
+  handoff: {mode: shell}
+"""
+
+
+def test_modules_for_after_the_switch_come_too(ocelot: Ocelot, kept: Path, tmp_path: Path) -> None:
+    kernel = cache.kernel()
+    if kernel is None:
+        pytest.skip("no kernel: run make setup")
+    output, file = tmp_path / "image", tmp_path / "b.yaml"
+    arguments = ["-f", file, "-o", output, "--cache", kept, "--compress", "none", "--modules-root", kernel.modules_root]
+    file.write_text(LATER)
+    done = ocelot("initramfs", "build", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "no module nosuchmodule: the root file system must bring it" in done.stderr
+    contents = inspect(str(output))
+    assert contents.marker is not None
+    assert "dummy" in {Path(entry.path).stem for entry in contents.entries}
+    assert "dummy" not in {Path(path).stem for path in contents.marker["modules"]}, "only when its turn has come"
+    file.write_text(LATER.partition("\n")[2].partition("\n")[2])
+    done = ocelot("initramfs", "build", *arguments)
+    assert (done.returncode, "that postSwitch.modules.names asks for" in done.stderr) == (1, True)
+
+
 def test_inspect_tells_what_is_in_it(ocelot: Ocelot, initramfs: Path, tmp_path: Path) -> None:
     shown = ocelot("initramfs", "inspect", initramfs)
     assert shown.returncode == 0

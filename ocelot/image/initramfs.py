@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocelot import __version__
-from ocelot.config.structs import Bootstrap, Exec, FatalAction, Hook, Shell, Supervise
+from ocelot.config.structs import Bootstrap, Phase
 from ocelot.errors import OcelotError, UsageError
 from ocelot.image import cpio, kernel_modules, packages, runtime
 from ocelot.image.compression import ZSTD_WINDOW, Compression, compress, decompress_first
 from ocelot.image.needs import Need, check_features, needs
-from ocelot.image.programs import find, take_libraries, take_program
+from ocelot.image.programs import find, named_programs, take_libraries, take_program
 
 CONFIG = "etc/ocelot/bootstrap.yaml"
 MARKER = "etc/ocelot/initramfs"
@@ -147,15 +147,21 @@ def _package(path: str) -> str:
 
 
 def _choose_modules(config: Bootstrap, recipe: Recipe) -> _Modules:
-    named = config.pre_switch.modules.names if config.pre_switch.modules else ()
-    version = _version(recipe, named)
+    named = _names(config.pre_switch)
+    later = _names(config.post_switch)
+    version = _version(recipe, named if config.switch_root is not None else (*named, *later))
     if version is None:
         note = "no kernel modules taken in: the kernel must have built in what the configuration needs"
         return _Modules(notes=[note])
     tree = kernel_modules.read_tree(recipe.modules_root or "/", version)
     chosen = _Modules(tree)
-    wanted = list(_named(tree, named))
+    wanted = list(_named(tree, named, "preSwitch"))
+    if config.switch_root is None:
+        wanted += _named(tree, later, "postSwitch")
+    else:
+        wanted += _perhaps(tree, later, chosen.notes)
     paths = list(tree.load_order(wanted))
+    named = (*named, *later)
     chosen.kept = frozenset(wanted).intersection(name.removeprefix(f"{version}/") for name in named)
     early: list[str] = []
     for need in needs(config, recipe.without):
@@ -177,7 +183,7 @@ def _version(recipe: Recipe, named: Sequence[str]) -> str | None:
     if recipe.modules_root is None:
         if named:
             raise UsageError(
-                "cannot tell which kernel the modules of preSwitch.modules are for",
+                "cannot tell which kernel the modules that the file names are for",
                 hint="add --kernel-version, and --modules-root if they are not below /lib/modules",
             )
         return None
@@ -190,16 +196,30 @@ def _version(recipe: Recipe, named: Sequence[str]) -> str | None:
     return known[0]
 
 
-def _named(tree: kernel_modules.Tree, names: Sequence[str]) -> Iterator[str]:
+def _names(phase: Phase) -> tuple[str, ...]:
+    return phase.modules.names if phase.modules is not None else ()
+
+
+def _named(tree: kernel_modules.Tree, names: Sequence[str], phase: str) -> Iterator[str]:
     for name in names:
         path = tree.find(name.removeprefix(f"{tree.version}/"))
         if path is not None:
             yield path
         elif not tree.is_builtin(name):
             raise OcelotError(
-                f'cannot find the module "{name}" that preSwitch.modules.names asks for',
+                f'cannot find the module "{name}" that {phase}.modules.names asks for',
                 hint=f"kernel {tree.version} neither has it in {tree.folder} nor built in",
             )
+
+
+def _perhaps(tree: kernel_modules.Tree, names: Sequence[str], notes: list[str]) -> Iterator[str]:
+    """What postSwitch names: the root file system may bring them, but those of most containers have no modules."""
+    for name in names:
+        path = tree.find(name.removeprefix(f"{tree.version}/"))
+        if path is not None:
+            yield path
+        elif not tree.is_builtin(name):
+            notes.append(f"kernel {tree.version} has no module {name}: the root file system must bring it")
 
 
 def _needed(tree: kernel_modules.Tree, need: Need, notes: list[str]) -> Iterator[str]:
@@ -275,7 +295,7 @@ def _includes(includes: Sequence[tuple[str, str]]) -> Iterator[cpio.Entry]:
 def _programs(config: Bootstrap, included: Sequence[cpio.Entry]) -> Iterator[cpio.Entry]:
     """What the configuration runs from the initramfs, unless it was included by hand."""
     present = {f"/{entry.path}" for entry in included}
-    for name, user, path in _named_programs(config):
+    for name, user, path in named_programs(config):
         places = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":")]
         if present.intersection(places):
             continue
@@ -286,42 +306,6 @@ def _programs(config: Bootstrap, included: Sequence[cpio.Entry]) -> Iterator[cpi
                 hint="install it here, or bring it with --include SRC:DEST",
             )
         yield from take_program(found, search=path)
-
-
-def _named_programs(config: Bootstrap) -> Iterator[tuple[str, str, str]]:
-    """(program, who names it, the PATH it is looked up on). Without switchRoot the initramfs stays the root."""
-    early = config.pre_switch
-    yield from _hooks(early.hooks, "preSwitch", early.environment)
-    if config.on_fatal.action is FatalAction.SHELL:
-        yield config.on_fatal.shell, "onFatal.shell", _path({})
-    if config.switch_root is not None:
-        return
-    late = config.post_switch
-    environment = {**early.environment, **late.environment}
-    yield from _hooks(late.hooks, "postSwitch", environment)
-    handoff = late.handoff
-    if handoff is not None and handoff.boot_script is not None:
-        yield handoff.boot_script.path, "the boot script", _path(environment)
-    match handoff:
-        case Supervise():
-            for name, process in handoff.processes.items():
-                path = _path({**environment, **process.environment_variables})
-                yield process.program, f'the process "{name}"', path
-                for command in (*process.pre_start, *process.post_stop):
-                    yield command.command, f'the process "{name}", before or after it', path
-        case Shell() | Exec():
-            yield handoff.program, "the hand-off", _path(environment)
-
-
-def _hooks(hooks: Sequence[Hook], phase: str, environment: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    for hook in hooks:
-        yield hook.command, f'the {phase} hook "{hook.name}"', _path({**environment, **hook.environment})
-
-
-def _path(environment: dict[str, str]) -> str:
-    from ocelot.linux.inherited import DEFAULT_PATH
-
-    return environment.get("PATH", DEFAULT_PATH)
 
 
 # -- the archive -----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Which kernel modules an image needs, in the order in which they load, from what depmod(8) wrote about a kernel.
 
-Dependencies are those of modules.dep, then the ``pre`` ones of modules.softdep, which often name an alias
+Dependencies are those of modules.dep, then those of modules.softdep, ``pre`` and ``post``, which often name an alias
 (``crypto-crc32c``) with several providers: the generic one is taken, since the others are for particular processors.
 Modules go in decompressed, since the archive as a whole is compressed better and PID 1 has less to do; only those that
 a configuration names with their suffix stay as they are.
@@ -21,14 +21,14 @@ from ocelot.image import cpio
 class Tree:
     """One kernel's modules. Paths are relative to ``folder``, the host's ``.../lib/modules/VERSION``.
 
-    ``depends`` maps a path to the paths it needs, ``soft`` a module's name to names or aliases, ``aliases`` an alias to
-    module names, ``builtin`` are names of what the kernel itself contains.
+    ``depends`` maps a path to the paths it needs, ``soft`` a module's name to names or aliases that it wants before and
+    after itself, ``aliases`` an alias to module names, ``builtin`` are names of what the kernel itself contains.
     """
 
     folder: str
     version: str
     depends: Mapping[str, tuple[str, ...]]
-    soft: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    soft: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     builtin: frozenset[str] = frozenset()
 
@@ -61,17 +61,24 @@ class Tree:
             if path in visited:
                 return
             visited.add(path)
-            for name in self.soft.get(module_name(path), ()):
-                provider = self.provider(name)
-                if provider is not None:
-                    visit(provider)
-            for needed in reversed(self.depends.get(path, ())):
+            before, after = self.soft_dependencies(path)
+            for needed in (*before, *reversed(self.depends.get(path, ()))):
                 visit(needed)
             order.append(path)
+            for wanted in after:
+                visit(wanted)
 
         for path in paths:
             visit(path)
         return tuple(order)
+
+    def soft_dependencies(self, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The paths of what the module at ``path`` wants to be loaded before and after it, as far as they exist."""
+        before, after = self.soft.get(module_name(path), ((), ()))
+        return self._provided(before), self._provided(after)
+
+    def _provided(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(path for name in names if (path := self.provider(name)) is not None)
 
 
 def read_tree(modules_root: str, version: str) -> Tree:
@@ -94,7 +101,7 @@ def read_tree(modules_root: str, version: str) -> Tree:
         folder,
         version,
         parse_dep(dep),
-        {name: before for name, (before, _) in parse_softdep(_read(folder, "modules.softdep") or "").items()},
+        parse_softdep(_read(folder, "modules.softdep") or ""),
         parse_alias(_read(folder, "modules.alias") or ""),
         frozenset(module_name(line) for line in (_read(folder, "modules.builtin") or "").splitlines()),
     )
@@ -162,10 +169,12 @@ def reduced_softdep(tree: Tree, paths: Sequence[str]) -> bytes:
     """Soft dependencies among ``paths``, with aliases replaced by the module that was chosen for them."""
     lines = []
     for path in sorted(paths, key=module_name):
-        chosen = [tree.provider(name) for name in tree.soft.get(module_name(path), ())]
-        names = [module_name(found) for found in chosen if found is not None and found in paths]
-        if names:
-            lines.append(f"softdep {module_name(path)} pre: {' '.join(names)}\n")
+        words = []
+        for when, wanted in zip(("pre:", "post:"), tree.soft_dependencies(path), strict=True):
+            names = [module_name(found) for found in wanted if found in paths]
+            words += [when, *names] if names else []
+        if words:
+            lines.append(f"softdep {module_name(path)} {' '.join(words)}\n")
     return "".join(lines).encode()
 
 

@@ -24,6 +24,8 @@ from ocelot.errors import UsageError
 FEATURES = ("virtio", "exit-port", "power-button", "vsock", "root", "overlay")
 
 _UNKNOWN_FILE_SYSTEM = ("ext4", "squashfs", "erofs", "xfs", "btrfs")
+_VIRTUAL = "tmpfs ramfs proc sysfs devpts devtmpfs cgroup cgroup2 debugfs tracefs securityfs bpf hugetlbfs mqueue"
+_NEVER_A_MODULE = frozenset(_VIRTUAL.split())
 _COMPANIONS = {"vfat": ("nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8"), "iso9660": ("isofs",)}
 
 
@@ -47,9 +49,10 @@ def needs(config: Bootstrap, without: Collection[str] = ()) -> tuple[Need, ...]:
     ]
     if config.control.vsock is not None:
         found.append(Need("vsock", ("vmw_vsock_virtio_transport",)))
-    mounts = list(config.pre_switch.mounts)
+    mounts = [*config.pre_switch.mounts]
     if config.switch_root is not None:
         mounts.append(config.switch_root.root_file_system)
+    mounts += config.post_switch.mounts  # the new root is often a container's, without modules
     for mount in mounts:
         found += _for_mount(mount)
     return tuple(dict.fromkeys(need for need in found if need.feature not in without))
@@ -73,7 +76,7 @@ def _for_mount(mount: Mount) -> list[Need]:
         case OverlayMount():
             return [Need("root", ("overlay",), "overlay")]
         case VirtualMount():
-            return [_file_system(mount.fstype)]
+            return [] if mount.fstype in _NEVER_A_MODULE else [_file_system(mount.fstype)]
         case DeviceMount():
             types = (mount.fstype,) if mount.fstype else _UNKNOWN_FILE_SYSTEM
             return [Need("root", _drivers(mount.device)), *(_file_system(fstype) for fstype in types)]
@@ -92,10 +95,10 @@ def _drivers(device: str) -> tuple[str, ...]:
     if device.startswith("/dev/nvme"):
         return ("nvme",)
     if device.startswith("/dev/sd"):
-        return ("virtio_scsi", "ahci", "sd_mod")
+        return ("virtio_scsi", "ahci", "ata_piix", "sd_mod")
     if device.startswith("/dev/sr"):
-        return ("virtio_scsi", "ahci", "sr_mod")
-    if device.startswith("/dev/loop"):
+        return ("virtio_scsi", "ahci", "ata_piix", "sr_mod")
+    if device.startswith("/dev/loop") or (device.startswith("/") and not device.startswith("/dev/")):
         return ("loop",)
     if device.startswith("/dev/pmem"):
         return ("virtio_pmem", "nd_pmem")

@@ -1,4 +1,4 @@
-"""Taking a program of this machine into an image: the file, the interpreter of a script, and the shared libraries.
+"""The programs that an image must hold, and taking one in: the file, the interpreter of a script, the shared libraries.
 
 Everything lies at the same path as here, since loaders and scripts name absolute paths.
 """
@@ -6,13 +6,78 @@ Everything lies at the same path as here, since loaders and scripts name absolut
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ocelot.config.structs import Bootstrap, Exec, ExecCommand, FatalAction, Hook, Process, Shell, Supervise
 from ocelot.errors import OcelotError
 from ocelot.image import cpio, elf
 from ocelot.linux.inherited import DEFAULT_PATH
+from ocelot.linux.mountinfo import is_below
 
 _NEEDS_A_LIBRARY = ("python", "perl", "ruby", "node", "lua", "php", "tclsh", "guile")
+
+
+def named_programs(config: Bootstrap) -> Iterator[tuple[str, str, str]]:
+    """(program, who names it, the PATH it is looked up on) of what is started from the initramfs.
+
+    Without switchRoot it stays the root, and all that the file names is. What preSwitch itself mounts or makes is left out.
+    """
+    for name, user, path in _all_named(config):
+        needed = _not_made(config, name)
+        if needed:
+            yield needed, user, path
+
+
+def _not_made(config: Bootstrap, name: str) -> str:
+    """What must be there for ``name``: itself, what a link of preSwitch points to, or nothing where that mounts or makes it."""
+    phase = config.pre_switch
+    links = {link.target: link.source for link in phase.symlinks}
+    links |= {item.path: item.target or item.content or "" for item in phase.tmpfiles if item.type == "L"}
+    if name in links:
+        name = os.path.normpath(os.path.join(os.path.dirname(name), links[name]))
+    mounted = any(mount.target is not None and is_below(name, mount.target) for mount in phase.mounts)
+    written = any(item.path == name and item.type in "fF" for item in phase.tmpfiles)
+    return "" if mounted or written else name
+
+
+def _all_named(config: Bootstrap) -> Iterator[tuple[str, str, str]]:
+    early = config.pre_switch
+    yield from _hooks(early.hooks, "preSwitch", early.environment)
+    if config.on_fatal.action is FatalAction.SHELL:
+        yield config.on_fatal.shell, "onFatal.shell", _path({})
+    if config.switch_root is not None:
+        return
+    late = config.post_switch
+    environment = {**early.environment, **late.environment}
+    yield from _hooks(late.hooks, "postSwitch", environment)
+    handoff = late.handoff
+    if handoff is not None and handoff.boot_script is not None:
+        yield handoff.boot_script.path, "the boot script", _path({**environment, **handoff.boot_script.environment})
+    match handoff:
+        case Supervise():
+            for name, process in handoff.processes.items():
+                yield from _of_process(name, process, environment)
+        case Shell() | Exec():
+            yield handoff.program, "the hand-off", _path(environment)
+
+
+def _of_process(name: str, process: Process, environment: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    path = _path({**environment, **process.environment_variables})
+    yield process.program, f'the process "{name}"', path
+    for command in (*process.pre_start, *process.post_stop):
+        yield command.command, f'the process "{name}", before or after it', path
+    for probe in (process.readiness_probe, process.liveness_probe, process.startup_probe):
+        if probe is not None and isinstance(probe.handler, ExecCommand):
+            yield probe.handler.command[0], f'a probe of the process "{name}"', path
+
+
+def _hooks(hooks: Sequence[Hook], phase: str, environment: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    for hook in hooks:
+        yield hook.command, f'the {phase} hook "{hook.name}"', _path({**environment, **hook.environment})
+
+
+def _path(environment: dict[str, str]) -> str:
+    return environment.get("PATH", DEFAULT_PATH)
 
 
 def find(name: str, path: str | None = None) -> str | None:

@@ -54,6 +54,15 @@ def test_a_soft_dependency_that_is_an_alias_takes_the_generic_provider(tree: Tre
     assert order == ("kernel/crypto/crc32c_generic.ko", "kernel/lib/crc16.ko", "kernel/fs/ext4/ext4.ko")
 
 
+def test_a_soft_dependency_may_come_afterwards(root: str) -> None:
+    Path(root, "lib/modules/6.1/modules.softdep").write_text("softdep 9p pre: crc16 post: ext4\n")
+    tree = read_tree(root, "6.1")
+    order = tree.load_order(["kernel/fs/9p/9p.ko.xz"])
+    assert [path.rpartition("/")[2].partition(".")[0] for path in order] == ["crc16", "netfs", "9pnet", "9p", "ext4"]
+    found = {entry.path: entry.data for entry in entries(tree, order)}
+    assert found["lib/modules/6.1/modules.softdep"] == b"softdep 9p pre: crc16 post: ext4\n"
+
+
 def test_a_cycle_ends(tree: Tree) -> None:
     assert sorted(tree.load_order(["kernel/a.ko"])) == ["kernel/a.ko", "kernel/b.ko"]
 

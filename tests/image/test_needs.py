@@ -14,6 +14,7 @@ from ocelot.config.structs import (
     NinePMount,
     OverlayMount,
     Phase,
+    PostSwitch,
     SwitchRoot,
     VirtiofsMount,
     VirtualMount,
@@ -44,6 +45,8 @@ def booting(root: Mount) -> Bootstrap:
         (DeviceMount(device="/dev/vda1", fstype="ext4"), {"virtio_blk"}, {"ext4"}),
         (DeviceMount(device="/dev/nvme0n1", fstype="xfs"), {"nvme"}, {"xfs"}),
         (DeviceMount(device="/dev/vda"), {"virtio_blk"}, {"ext4", "squashfs", "erofs", "xfs", "btrfs"}),
+        (DeviceMount(device="/dev/sda2", fstype="ext4"), {"virtio_scsi", "ahci", "ata_piix", "sd_mod"}, {"ext4"}),
+        (DeviceMount(device="/images/root", fstype="squashfs"), {"loop"}, {"squashfs"}),
         (DeviceMount(device="LABEL=r", fstype="ext4"), {"virtio_blk", "virtio_scsi", "sd_mod", "nvme"}, {"ext4"}),
         (OverlayMount(lower="/l", upper="/u", work="/w"), set(), {"overlay"}),
     ],
@@ -57,6 +60,18 @@ def test_a_root_brings_its_drivers_and_its_file_system(root: Mount, drivers: set
 def test_mounts_before_the_switch_count_too() -> None:
     config = Bootstrap(pre_switch=Phase(mounts=(VirtualMount(fstype="configfs", target="/c"),)))
     assert "configfs" in on_mount(config)
+
+
+def test_mounts_after_the_switch_count_too_since_many_roots_have_no_modules() -> None:
+    data = DeviceMount(device="/dev/vdb", fstype="xfs", target="/data")
+    config = Bootstrap(post_switch=PostSwitch(mounts=(data,)))
+    assert "virtio_blk" in early(config)
+    assert "xfs" in on_mount(config)
+
+
+def test_what_no_kernel_has_as_a_module_is_not_looked_for() -> None:
+    config = Bootstrap(pre_switch=Phase(mounts=(VirtualMount(fstype="tmpfs", target="/t"),)))
+    assert "tmpfs" not in on_mount(config)
 
 
 def test_the_host_is_let_in_only_where_it_may() -> None:
