@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ocelot import __version__
-from ocelot.errors import OcelotError, UsageError, describe
+from ocelot.errors import OcelotError, UsageError, describe, no_command
 
 if TYPE_CHECKING:
     import argparse
 
 _EPILOG = """\
 exit status:
-  0  done; for init, supervise and entry: the status of what ran, 128 + n for a signal
+  0  done; for bootstrap, supervise and entry: the status of what ran, 128 + n for a signal
   1  it failed, or the file is not valid
   2  the command line was wrong
 
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return supervise(arguments[1])
         only = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+        if only is None and (not arguments or not arguments[0].startswith("-")):
+            raise no_command("ocelot", arguments, _COMMANDS)
         tree = parser(only, images=only in _IMAGES)
         options = tree.parse_args(_with_default_command(arguments))
         run: Callable[[argparse.Namespace], int] = options.run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec.structs import replace
 
 from ocelot import log
@@ -10,6 +12,16 @@ from ocelot.config.loading import Kind, load_file
 from ocelot.errors import BootError
 
 DEFAULT_FILE = "/etc/ocelot/bootstrap.yaml"
+
+
+def control(config: structs.Sections, named: str | None) -> structs.Control:
+    """The control section, with its socket as it is: ``named`` on the command line, in the file, or by who we are."""
+    if named is None and os.geteuid() != 0:
+        from ocelot.wire.client import DEFAULT_SOCKET, socket_of_user
+
+        if config.control.socket == DEFAULT_SOCKET:
+            named = socket_of_user()
+    return config.control if named is None else replace(config.control, socket=named)
 
 
 def load(path: str, kind: Kind) -> structs.Bootstrap | structs.SuperviseFile:

@@ -10,9 +10,9 @@ import os
 import sys
 
 from ocelot import __version__
-from ocelot.errors import ControlError, OcelotError, UsageError
+from ocelot.errors import ControlError, OcelotError, UsageError, no_command
 from ocelot.verbs.outcome import EXITS, FAILED, INTERRUPTED, OK, USAGE, complain, exit_of
-from ocelot.wire.client import DEFAULT_SOCKET, call
+from ocelot.wire.client import DEFAULT_SOCKET, call, default_socket
 
 TYPE_CHECKING = False  # typing itself would cost as much as all of this
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ _EPILOG = f"""\
 NAME is the name of a process or a pattern such as "web-*".
 
 {EXITS}
-The socket is --socket PATH, else OCELOT_SOCKET, else {DEFAULT_SOCKET}.
+The socket is --socket PATH, else OCELOT_SOCKET, else that of your own ocelot, which is
+XDG_RUNTIME_DIR/ocelot/control.sock for other users than root, else {DEFAULT_SOCKET}.
 """
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # What is asked most often, by far: without argparse it takes half as long
             from ocelot.verbs.looking import status as show
 
-            status = show(_socket_path(), arguments[1:])
+            status = show(default_socket(), arguments[1:])
             sys.stdout.flush()
             return status
         options = parse(arguments)
@@ -75,7 +76,7 @@ _COMMANDS = {
     "wait": ("events", "wait until processes are ready, or have ended"),
     "exec": ("sessions", "run a command beside a process, as the process would run"),
     "shell": ("sessions", "open a shell, beside a process or on the machine"),
-    "attach": ("attach", "show the output of a process and pass signals to it, until it ends"),
+    "attach": ("attach", "connect the terminal with that of a process, or show its output, until it ends"),
     "graph": ("pictures", "show who depends on whom, and how they are"),
     "boot": ("pictures", "show how the boot went, step by step"),
     "poweroff": ("acting", "stop everything in order and power the machine off (or reset it where that cannot be)"),
@@ -134,8 +135,10 @@ def parse(arguments: list[str]) -> Namespace:
     from argparse import Namespace
 
     only = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+    if only is None and (not arguments or not arguments[0].startswith("-")):
+        raise no_command("ocelotctl", arguments, _COMMANDS)
     # Not as defaults of the options: those stand before and after the command, and the later would undo the earlier.
-    found = Namespace(socket=_socket_path(), json=False)
+    found = Namespace(socket=default_socket(), json=False)
     return parser(only).parse_args(arguments, found)
 
 
@@ -169,19 +172,14 @@ def parser(only: str | None = None) -> ArgumentParser:
 
 def _formatter(prog: str) -> HelpFormatter:
     """With the width given, argparse does not import shutil, bz2 and lzma to find it out, for each argument anew."""
-    from argparse import RawDescriptionHelpFormatter
-
+    from ocelot.help import Formatter
     from ocelot.verbs.terminal import columns
 
-    return RawDescriptionHelpFormatter(prog, width=min(columns() or 100, 100) - 2)
+    return Formatter(prog, width=min(columns() or 100, 100) - 2)
 
 
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _socket_path() -> str:
-    return os.environ.get("OCELOT_SOCKET") or DEFAULT_SOCKET
 
 
 def _add_help(command: ArgumentParser) -> None:
@@ -198,7 +196,7 @@ def _help(options: Namespace) -> int:
 
 def _complete(words: list[str]) -> int:
     """Process names for the shells' completions, one a line; silence when they cannot be had."""
-    path = _socket_path()
+    path = default_socket()
     for index, word in enumerate(words):
         if word == "--socket" and index + 1 < len(words):
             path = words[index + 1]

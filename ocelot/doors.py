@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from ocelot import configuration
 from ocelot.config import structs
 from ocelot.errors import ControlError, describe
 from supervisor.control import serve, serve_metrics
@@ -39,16 +38,9 @@ class Replacement:
     retiring: list[Door] = field(default_factory=list)
 
 
-def control_of(life: Life, config: structs.Sections) -> structs.Control:
-    """The control section, with the socket that was named on the command line."""
-    if life.socket is None:
-        return config.control
-    return msgspec.structs.replace(config.control, socket=life.socket)
-
-
 def prepare(life: Life, wanted: structs.Sections) -> Replacement:
     """Open what ``wanted`` asks for and does not listen yet. Raises ControlError, and then nothing has changed."""
-    control, before = control_of(life, wanted), control_of(life, life.config)
+    control, before = (configuration.control(config, life.socket) for config in (wanted, life.config))
     vsock, metrics = control.vsock, wanted.metrics.listen
     replacement = Replacement()
     with ExitStack() as undo:
@@ -99,7 +91,7 @@ async def _serve_vsock(life: Life, config: structs.Sections, door: Door) -> None
 
 
 async def _serve_control(life: Life, config: structs.Sections, door: Door) -> None:
-    await serve(life, control_of(life, config), door=door)
+    await serve(life, configuration.control(config, life.socket), door=door)
 
 
 async def _serve_metrics(life: Life, config: structs.Sections, door: Door) -> None:

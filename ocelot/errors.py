@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 from errno import ENOENT, ENOTDIR
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
 
 class OcelotError(Exception):
     """Something ocelot could not do, in words for the person who runs it.
@@ -56,6 +60,17 @@ class ControlError(OcelotError):
         super().__init__(message, hint=hint)
         self.status = status
         self.kind = kind
+
+
+def no_command(program: str, words: Sequence[str], commands: Collection[str]) -> UsageError:
+    """Why ``words`` cannot be understood, whose first is none of ``commands``."""
+    if not words:
+        return UsageError("cannot tell what to do: no command was given", hint=f"{program} --help lists the commands")
+    from difflib import get_close_matches
+
+    near = get_close_matches(words[0], commands, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"{program} --help lists them"
+    return UsageError(f'cannot find the command "{words[0]}"', hint=hint)
 
 
 def refused(error: BaseException) -> bool:

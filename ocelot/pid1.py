@@ -387,9 +387,7 @@ class Life:
         from supervisor.control import open_control
         from supervisor.door import Door
 
-        config = self.config.control
-        if self.socket is not None:
-            config = structs.Control(socket=self.socket, mode=config.mode, group=config.group, roles=config.roles)
+        config = configuration.control(self.config, self.socket)
         door = self.doors.setdefault("control", Door())
         await open_control(self, config, self._nursery, door=door, required=self.who is not Identity.MACHINE)
 

@@ -36,7 +36,7 @@ from supervisor.reload import (
     with_live_sections,
     with_scale,
 )
-from supervisor.replicas import base_of
+from supervisor.replicas import base_of, instances
 
 if TYPE_CHECKING:
     from ocelot.pid1 import Life
@@ -103,7 +103,7 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, *, dry_run: boo
         wanted = with_scale(supervisor.configs, wanted, supervisor.scaled)
     entries = compare_processes(supervisor.configs, wanted, supervisor.scaled)
     sections = compare_sections(life.config, config)
-    chosen = _to_restart(supervisor, entries)
+    chosen = _to_restart(supervisor, entries, wanted)
     reply = ReloadReply(
         file=path, applied=not dry_run, warnings=warnings, entries=entries, sections=sections, restarted=chosen
     )
@@ -142,19 +142,20 @@ def _hold(life: Life, config: structs.Sections) -> None:
         life.set_hostname()
 
 
-def _to_restart(supervisor: Supervisor, entries: Sequence[EntryChange]) -> list[str]:
-    """The processes that must be started again: those that are wanted up and run, or have failed for good.
+def _to_restart(supervisor: Supervisor, entries: Sequence[EntryChange], wanted: Processes) -> list[str]:
+    """The processes that must be started again: those that are wanted up and run, or have failed for good, and that will be there.
 
     One that an operator has stopped stays so, unless its policy is Always; that is what UnlessStopped is for.
     """
     changed = {each.name for each in entries if each.change == "changed" and each.effect == "restart"}
+    there = {name for base in changed for name in instances(base, wanted[base])}
     found = []
     for name in supervisor.names:
         status = supervisor.status(name)
         base = base_of(name)
         stopped = status.goal != Goal.UP.value
         again = stopped or status.state in _RUNS or status.state == State.FATAL.value
-        if base in changed and again and not (stopped and supervisor.stays_down(base)):
+        if name in there and again and not (stopped and supervisor.stays_down(base)):
             found.append(name)
     return found
 
@@ -179,7 +180,7 @@ async def _apply(
     for each in entries:
         if each.change == "changed":
             _try(failed, supervisor.replace, each.name, wanted)
-    present = [name for name in chosen if name in supervisor.names]  # replicas may have become fewer
+    present = [name for name in chosen if name in supervisor.names]
     apart = _in_turn(entries, present, wanted)
     if apart:
         await _stop(supervisor, present)

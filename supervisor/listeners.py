@@ -33,7 +33,8 @@ def listen_unix(path: str, mode: int, gid: int = -1) -> socket.socket:
         _refuse_taken(path)
         return _bind_unix(path, mode, gid)
     except OSError as error:
-        raise ControlError(f'cannot listen on "{path}": {describe(error)}', kind="socket") from None
+        hint = "name another with control.socket or --socket PATH, and to ocelotctl with OCELOT_SOCKET"
+        raise ControlError(f'cannot listen on "{path}": {describe(error)}', hint=hint, kind="socket") from None
 
 
 _SUFFIX = ".new"

@@ -123,6 +123,6 @@ class Roster:
 
 def no_such_process(name: str) -> ControlError:
     """What is said of a name that nobody has (HTTP 404)."""
-    return ControlError(
-        f'cannot find the process "{name}"', hint="see status for the names", status=404, kind="no-such-process"
-    )
+    entry = base_of(name)
+    hint = "see status for the names" if entry == name else f'name the entry, "{entry}"'
+    return ControlError(f'cannot find the process "{name}"', hint=hint, status=404, kind="no-such-process")

@@ -18,6 +18,7 @@ FLOORS = {
     "ocelot.wire": WORDS,
     "ocelot.states": WORDS,
     "ocelot.errors": WORDS,
+    "ocelot.help": WORDS,
     "ocelot.log": WORDS,
     "ocelot.bundle": WORDS,
     "ocelot.deferred": WORDS,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ocelot.errors import OcelotError
+from ocelot.help import Formatter
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -23,8 +24,8 @@ def command(
 
 
 def formatter(prog: str) -> argparse.HelpFormatter:
-    """Keeps the lines of descriptions and epilogs as they are."""
-    return argparse.RawDescriptionHelpFormatter(prog)
+    """Keeps lists in descriptions and epilogs as they are, and fills their sentences."""
+    return Formatter(prog)
 
 
 def not_here(what: str, error: ModuleNotFoundError | None = None) -> OcelotError:

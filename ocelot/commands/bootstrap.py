@@ -47,7 +47,8 @@ def add(commands: Commands) -> None:
         "try",
         _try,
         "run a bootstrap file in throw-away namespaces on this machine",
-        epilog="Needs root. DIR stands for the root file system; nothing of this machine or of DIR is changed.\n"
+        epilog="Needs no root, where the kernel lets users make namespaces. DIR stands for the root file system; nothing of\n"
+        "this machine or of DIR is changed."
         "What is not namespaced (modules, sysctls of the host, devices, power) is shown, not done.",
     )
     trial.add_argument("file", metavar="FILE", help="the bootstrap file")

@@ -24,9 +24,9 @@ def _add_convert(commands: Commands) -> None:
         "convert",
         _convert,
         "turn files of supervisord, systemd, foreman or compose into a file for ocelot supervise",
-        epilog="Examples: ocelot convert /etc/supervisor/supervisord.conf -o supervise.yaml\n"
-        "          ocelot convert nginx.service redis.service > supervise.yaml\n"
-        "What has no counterpart becomes a comment in the result.",
+        epilog="What has no counterpart becomes a comment in the result.\n\nexamples:\n"
+        "  ocelot convert /etc/supervisor/supervisord.conf -o supervise.yaml\n"
+        "  ocelot convert nginx.service redis.service > supervise.yaml",
     )
     convert.add_argument("files", nargs="+", metavar="FILE", help="the file; for systemd several, or folders of units")
     convert.add_argument(
@@ -45,7 +45,7 @@ def _add_texts(commands: Commands) -> None:
         "monitoring",
         _monitoring,
         "print what to load into Grafana and Prometheus: a dashboard, alert rules",
-        epilog="Examples: ocelot monitoring dashboard > ocelot.json    ocelot monitoring alerts > ocelot-alerts.yml",
+        epilog="examples:\n  ocelot monitoring dashboard > ocelot.json\n  ocelot monitoring alerts > ocelot-alerts.yml",
     )
     monitoring.add_argument("what", choices=["dashboard", "alerts"], help="for Grafana, or for Prometheus")
     command(commands, "version", _version, "print the version")
@@ -54,7 +54,10 @@ def _add_texts(commands: Commands) -> None:
         "completions",
         _completions,
         "print shell completions of ocelot and ocelotctl",
-        epilog="bash: source <(ocelot completions bash)",
+        epilog="For this shell, or in the file that it reads at its start:\n"
+        "  bash: source <(ocelot completions bash)\n"
+        "  zsh:  source <(ocelot completions zsh)   (after compinit)\n"
+        "  fish: ocelot completions fish | source",
     )
     completions.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell that is to read them")
     manual = command(
@@ -62,7 +65,7 @@ def _add_texts(commands: Commands) -> None:
         "man",
         _man,
         "print a manual page",
-        epilog="Examples: ocelot man ocelotctl.1 | man -l -    ocelot man -d ~/.local/share/man",
+        epilog="examples:\n  ocelot man ocelotctl.1 | man -l -\n  ocelot man -d ~/.local/share/man",
     )
     manual.add_argument("page", nargs="?", metavar="PAGE", help="ocelot.1, ocelotctl.1 or ocelot-bootstrap.5")
     manual.add_argument("-d", "--directory", metavar="DIR", help="write all of them below DIR, in man1 and man5")
@@ -122,5 +125,8 @@ def _man(options: argparse.Namespace) -> int:
     elif options.page in PAGES and options.directory is None:
         sys.stdout.write(page(options.page))
     else:
-        raise UsageError("cannot tell which page is meant", hint=f"name one of {', '.join(PAGES)}, or give --directory")
+        which = "no page was named" if options.page is None else f'there is no page "{options.page}"'
+        if options.page in PAGES:
+            which = "both a page and a directory were given"
+        raise UsageError(f"cannot print a page: {which}", hint=f"name one of {', '.join(PAGES)}, or give --directory")
     return 0

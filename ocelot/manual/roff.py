@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
 
 
 class Page:
@@ -24,10 +25,14 @@ class Page:
         self._lines.append(f".SS {quoted(title)}")
 
     def paragraphs(self, text: str) -> None:
-        """Paragraphs are parted by empty lines; the lines of one are filled."""
+        """Paragraphs are parted by empty lines; the lines of one are filled, but for indented ones, which stay as they are."""
         for paragraph in re.split(r"\n\s*\n", text.strip()):
-            self._part()
-            self._lines += _body(paragraph)
+            for indented, lines in groupby(paragraph.splitlines(), lambda line: line.startswith(" ")):
+                if indented:
+                    self.example(line.strip() for line in lines)
+                else:
+                    self._part()
+                    self._lines += _body(" ".join(lines))
 
     def _part(self) -> None:
         """A new paragraph; one that opens a section needs no request, and mandoc minds it."""

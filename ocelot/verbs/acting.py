@@ -8,9 +8,9 @@ from typing import Any
 
 from ocelot.errors import OcelotError, UsageError
 from ocelot.verbs.arguments import Add, duration, everybody, names
-from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain
+from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain, look_at
 from ocelot.verbs.terminal import colour, columns, print_json
-from ocelot.wire.client import call, quote
+from ocelot.wire.client import Cut, call, quote
 
 
 def _add_action(command: ArgumentParser) -> None:
@@ -41,20 +41,40 @@ def _add_scale(command: ArgumentParser) -> None:
 
 
 def _scale(options: Namespace) -> int:
-    body = {"replicas": options.replicas, "wait": options.wait, "timeout": options.timeout}
-    path = f"/v1/processes/{quote(options.name)}/scale"
-    return _told(options, call(options.socket, "POST", path, body, timeout=options.timeout + 30.0))
+    body = {"replicas": options.replicas, "wait": options.wait}
+    return _told(options, _until_done(options, f"/v1/processes/{quote(options.name)}/scale", body))
 
 
 def _act(options: Namespace) -> int:
     names = ["*"] if options.all else options.names
     if not names:
         raise UsageError(f"cannot {options.command} nothing: no NAME was given", hint="name processes, or use --all")
-    body = {"names": names, "wait": options.wait, "timeout": options.timeout}
+    body: dict[str, Any] = {"names": names, "wait": options.wait}
     if options.command == "signal":
         body["signal"] = options.signal
-    reply = call(options.socket, "POST", f"/v1/processes/{options.command}", body, timeout=options.timeout + 30.0)
-    return _told(options, reply)
+    return _told(options, _until_done(options, f"/v1/processes/{options.command}", body))
+
+
+def _until_done(options: Namespace, target: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer, whichever ocelot gives it. What the one before has done already is not done again: it is told apart by its token."""
+    import os
+    import time
+
+    if options.wait:
+        body["token"] = os.urandom(12).hex()
+    end = time.monotonic() + options.timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
+        try:
+            reply: dict[str, Any] = call(options.socket, "POST", target, body | {"timeout": left}, timeout=left + 30.0)
+        except Cut as cut:
+            if not options.wait:
+                raise
+            from ocelot.verbs.again import await_answer
+
+            await_answer(options.socket, cut)
+        else:
+            return reply
 
 
 def _told(options: Namespace, reply: dict[str, Any]) -> int:
@@ -67,7 +87,8 @@ def _told(options: Namespace, reply: dict[str, Any]) -> int:
             print(line)
     if reply["failed"]:
         failed = ", ".join(f'"{name}"' for name in reply["failed"])
-        hint = f"ocelotctl logs {reply['failed'][0]} shows what it wrote"
+        hints = {process["name"]: look_at(process) for process in reply["processes"]}
+        hint = hints.get(reply["failed"][0], "see ocelotctl status")
         return complain(OcelotError(f"cannot {options.command} {failed}", hint=hint), FAILED)
     if options.wait and not reply["settled"]:
         hint = "it goes on; ocelotctl status shows how far it is"
@@ -76,6 +97,10 @@ def _told(options: Namespace, reply: dict[str, Any]) -> int:
 
 
 def _add_power(command: ArgumentParser) -> None:
+    command.epilog = (
+        "Where ocelot is not the init of a machine, in a container or on a desk, only ocelot ends: it stops its processes in order"
+        " and exits."
+    )
     command.set_defaults(run=_power)
 
 
@@ -93,6 +118,7 @@ def _add_reload(command: ArgumentParser) -> None:
     command.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
     command.add_argument("--keep-scale", action="store_true", help="what was scaled keeps its number of replicas")
     command.add_argument("-f", "--file", metavar="PATH", help="another file than the one that ocelot was started with")
+    _add_waiting(command)
     command.epilog = _EPILOGS["reload"]
     command.set_defaults(run=_reload)
 
@@ -127,10 +153,30 @@ def _reload(options: Namespace) -> int:
 
 
 def _reload_processes(options: Namespace) -> int:
-    reply = call(options.socket, "POST", "/v1/processes/reload", {"names": options.names})
+    reply = _until_done(options, "/v1/processes/reload", {"names": options.names, "wait": options.wait})
     if options.json:
         print_json(reply)
+    if reply["failed"]:
+        name = reply["failed"][0]
+        hint = f"ocelotctl logs {name} shows what it wrote"
+        return complain(OcelotError(f'cannot reload "{name}": it ended before it had reloaded', hint=hint), FAILED)
+    if options.wait and not reply["settled"]:
+        return complain(_unfinished(reply["processes"], options.timeout), TIMED_OUT)
     return OK
+
+
+def _unfinished(processes: list[dict[str, Any]], timeout: float) -> OcelotError:
+    """What is said of the first that has not reloaded within ``timeout`` seconds."""
+    notify = {each["name"]: (each["health"] or {}).get("notify") or {} for each in processes}
+    name = next((name for name, said in notify.items() if said.get("reload") in ("asked", "reloading")), "")
+    start = f'cannot wait any longer for "{name}" to reload:'
+    if notify.get(name, {}).get("reload") == "reloading":
+        hint = f"it goes on; ocelotctl status {name} shows how far it is"
+        return OcelotError(f"{start} it has not said READY=1 within {timeout:g}s", hint=hint)
+    return OcelotError(
+        f"{start} it got the signal, but has not said RELOADING=1 (with MONOTONIC_USEC=) within {timeout:g}s",
+        hint="one that never does: `notify: {type: systemd, reload: false}`, or --no-wait",
+    )
 
 
 def _add_reexec(command: ArgumentParser) -> None:
@@ -161,7 +207,8 @@ Without NAME the configuration file is read anew. One with errors changes nothin
 are started again only if that is needed; one that was stopped stays stopped, unless its restartPolicy is Always. Who
 may ask what (control) and where ocelot listens (control, metrics) changes at once; what was done while booting is told,
 and takes a new start. An entry that was scaled gets the number of replicas that the file says, unless --keep-scale.
-With NAME nothing is read: the processes get the signal of their reloadSignal.
+With NAME nothing is read: the processes get the signal of their reloadSignal. One that says how far it is (notify: systemd)
+is waited for, until it has said RELOADING=1 and then READY=1, sd_notify(3).
 """,
     "start": """\
 What a process requires (dependsOn) and does not have is started first; until its conditions hold the process waits.

@@ -9,7 +9,7 @@ from typing import Any
 from ocelot.errors import OcelotError, UsageError
 from ocelot.verbs.again import await_answer
 from ocelot.verbs.arguments import Add, duration, names, query
-from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain, told
+from ocelot.verbs.outcome import FAILED, OK, TIMED_OUT, complain, look_at, told
 from ocelot.verbs.terminal import colour, columns, print_json
 from ocelot.wire.client import Client, Cut, call
 from ocelot.wire.place import LATEST
@@ -99,9 +99,9 @@ def _wait(options: Namespace) -> int:
             print(line)
     if reply["failed"]:
         name = reply["failed"][0]
-        why = _why(next(process for process in reply["processes"] if process["name"] == name))
-        hint = f"ocelotctl logs {name} shows what it wrote"
-        return complain(OcelotError(f'cannot wait until "{name}" is {options.condition}: {why}', hint=hint), FAILED)
+        process = next(process for process in reply["processes"] if process["name"] == name)
+        message = f'cannot wait until "{name}" is {options.condition}: {_why(process)}'
+        return complain(OcelotError(message, hint=look_at(process)), FAILED)
     if not reply["settled"]:
         return complain(
             OcelotError(

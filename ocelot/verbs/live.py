@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ocelot.verbs.arguments import query
 from ocelot.verbs.terminal import colour
-from ocelot.verbs.top import HEADS, KEYS, Readings, Row, View, cells, keys, ordered, press
+from ocelot.verbs.top import HEADS, KEYS, Readings, Row, View, cells, keys, ordered, press, short, widths
 from ocelot.wire.client import Client, Cut
 from ocelot.wire.tables import log_printer, machine_line
 
@@ -71,7 +71,7 @@ def _screen(readings: Readings, shown: Sequence[Row], view: View, size: tuple[in
     layout = Layout()
     parts = [
         Layout(Text(machine_line(readings.status)), size=1),
-        Layout(_table(window(shown, view.selected, room), view), size=room + 1),
+        Layout(_table(window(shown, view.selected, room), view, size[0]), size=room + 1),
     ]
     if pane:
         parts.append(Layout(_log_pane(options.socket, view.selected or "", pane), size=pane))
@@ -100,14 +100,16 @@ _STYLES = {
 }
 
 
-def _table(shown: Sequence[Row], view: View) -> Table:
-
+def _table(shown: Sequence[Row], view: View, room: int) -> Table:
+    arrow = "▴" if view.reverse else "▾"
+    heads = [f"{head} {arrow}" if head.lower() == view.sort else head for head in HEADS]
+    lines = [cells(row) for row in shown]
+    name_width = widths([heads, *lines], room)[0]
     table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
-    for head in HEADS:
-        mark = " ▾" if head.lower() == view.sort and not view.reverse else " ▴" if head.lower() == view.sort else ""
-        table.add_column(head + mark, justify="left" if head in ("NAME", "STATE") else "right", no_wrap=True)
-    for row in shown:
-        name, state, *rest = map(Text, cells(row))
+    for head in heads:
+        table.add_column(head, justify="left" if head in heads[:2] else "right", no_wrap=True)
+    for row, line in zip(shown, lines, strict=True):
+        name, state, *rest = map(Text, (short(line[0], name_width), *line[1:]))
         state.stylize(_STYLES.get(row.state, ""))
         table.add_row(name, state, *rest, style="reverse" if row.name == view.selected else "")
     return table

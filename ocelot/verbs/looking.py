@@ -101,6 +101,7 @@ def _status_as_json(options: Namespace) -> int:
 
 
 def _add_health(command: ArgumentParser) -> None:
+    command.epilog = "It ends with 0 when all is well, with 1 when something has failed: for health checks of containers and machines."
     command.set_defaults(run=_health)
 
 

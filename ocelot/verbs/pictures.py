@@ -59,6 +59,7 @@ def _graph(options: Namespace) -> int:
     if options.names:
         found = call(options.socket, "GET", "/v1/status" + query(options.names))["processes"]
         chosen = list(dict.fromkeys(process["group"] or process["name"] for process in found))
+        processes = graph.needed_by(processes, chosen)
     if options.svg:
         _save(graph.svg(processes).encode(), options.svg)
     elif options.json:

@@ -190,15 +190,32 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def plain(found: Sequence[Row]) -> list[str]:
-    """The table as lines of text."""
+SHORTEST = 12
+"""Characters of a name that are left in a narrow terminal; when even so a line is too long, the last columns are cut."""
+
+
+def widths(table: Sequence[Sequence[str]], room: int | None) -> list[int]:
+    """How wide the columns of ``table`` are, in lines of ``room`` characters: long names give way, the figures do not."""
+    wide = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
+    if room is not None:
+        excess = sum(wide) + 2 * (len(wide) - 1) - room
+        wide[0] = min(wide[0], max(SHORTEST, wide[0] - excess)) if excess > 0 else wide[0]
+    return wide
+
+
+def short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def plain(found: Sequence[Row], room: int | None = None) -> list[str]:
+    """The table as lines of text, of ``room`` characters at most."""
     table = [HEADS, *(cells(row) for row in found)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADS))]
+    wide = widths(table, room)
     return [
         "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+            short(cell, width).ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, wide, strict=True))
+        ).rstrip()[:room]
         for line in table
     ]
 
@@ -207,12 +224,9 @@ def plain(found: Sequence[Row]) -> list[str]:
 
 
 def _add_top(command: ArgumentParser) -> None:
-    from argparse import RawDescriptionHelpFormatter
-
     from ocelot.verbs.arguments import duration, names
 
     names(command, "*")
-    command.formatter_class = RawDescriptionHelpFormatter
     command.epilog = _EPILOG
     command.add_argument("-d", "--delay", type=duration, default=2.0, metavar="TIME", help="the interval (2s)")
     command.add_argument("-s", "--sort", choices=SORTS, default="cpu", help="what to sort by (cpu)")
@@ -284,8 +298,8 @@ def _once(options: Namespace, view: View) -> int:
 
         print_json([asdict(row) for row in found])
     else:
-        for line in plain(found):
-            print(line[: columns() or None])
+        for line in plain(found, columns()):
+            print(line)
     return OK
 
 

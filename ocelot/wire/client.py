@@ -20,10 +20,31 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_SOCKET = "/run/ocelot/control.sock"
+OF_A_USER = "ocelot/control.sock"
+"""The default of other users than root, below their XDG_RUNTIME_DIR: /run is not theirs."""
+
 TIMEOUT = 30.0
 """Seconds that the server may take for each piece of an answer."""
 
 _CHUNK = 65536
+
+
+def default_socket() -> str:
+    """Where an ocelot is asked when nobody says which: OCELOT_SOCKET, else the user's own if it runs, else that of the machine."""
+    named = os.environ.get("OCELOT_SOCKET")
+    own = None if named else socket_of_user()
+    return named or (own if own and os.path.exists(own) else DEFAULT_SOCKET)
+
+
+def socket_of_user() -> str | None:
+    """The socket of an ocelot that another user than root runs for himself; None without a runtime folder of his own."""
+    folder, user = os.environ.get("XDG_RUNTIME_DIR"), os.geteuid()
+    if user == 0 or not folder or not folder.startswith("/"):
+        return None
+    try:
+        return f"{folder}/{OF_A_USER}" if os.stat(folder).st_uid == user else None  # su and sudo leave somebody else's
+    except OSError:
+        return None
 
 
 class Cut(ControlError):
@@ -118,6 +139,14 @@ class Client:
     def line(self) -> bytes:
         """The next line after an upgrade, without its newline. Raises ControlError when the connection ends before it."""
         return self._until(b"\n")
+
+    def some(self) -> bytes:
+        """What has come after an upgrade, or the next that comes. Raises ControlError at the end, BlockingIOError if nothing is here."""
+        piece = self._buffer or self._receive()
+        self._buffer = b""
+        if not piece:
+            raise self._cut()
+        return piece
 
     def _body(self, headers: dict[str, str]) -> Iterator[bytes]:
         if headers.get("transfer-encoding", "").lower() == "chunked":

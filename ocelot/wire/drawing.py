@@ -57,7 +57,8 @@ def table(timeline: Timeline, *, width: int = 80, colour: bool = False, plain_ba
     lines.append("")
     if before is not None:
         lines.append(f"{seconds(before)} from the kernel's start to the first instruction of PID 1")
-    lines.append(f"{seconds(total)} since then" + ("" if timeline["finished"] else ", and still booting"))
+    end = "to the end of the boot" if timeline["finished"] else "to now, and still booting"
+    lines.append(f"{seconds(total)} from {'there' if before is not None else 'the first instruction'} {end}")
     return lines
 
 

@@ -28,6 +28,19 @@ _GRAVITY = ("fatal", "backoff", "stopping", "waiting", "starting", "stopped", "r
 """Of several replicas the state of the worst is shown, as the colour."""
 
 
+def needed_by(processes: Sequence[Process], wanted: Sequence[str]) -> list[Process]:
+    """Those of ``processes`` that stand in a graph of ``wanted``: they, and all that they depend on. All for none."""
+    known = nodes(processes)
+    found: set[str] = set()
+    todo = list(wanted or known)
+    while todo:
+        name = todo.pop()
+        if name in known and name not in found:
+            found.add(name)
+            todo += [need["name"] for need in known[name].needs]
+    return [process for process in processes if (process.get("group") or process["name"]) in found]
+
+
 @dataclass(frozen=True)
 class Node:
     """A process, or all replicas of one entry. ``needs`` is as ``dependsOn`` of a status."""

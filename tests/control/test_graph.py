@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from ocelot.wire.graph import svg, tree
+from ocelot.wire.graph import needed_by, svg, tree
 
 
 def process(name: str, *needs: str, state: str = "running", group: str | None = None, **need: Any) -> dict[str, Any]:
@@ -79,3 +79,9 @@ def test_what_is_needed_stands_to_the_left() -> None:
         for group in root.iter(f"{space}g")
     }
     assert x["db"] < x["migrate"] < x["web"]
+
+
+def test_a_picture_of_some_shows_them_and_what_they_need() -> None:
+    processes = [process("a", "b"), process("b", "c"), process("c"), process("d", "c")]
+    assert [each["name"] for each in needed_by(processes, ["b"])] == ["b", "c"]
+    assert needed_by(processes, []) == processes

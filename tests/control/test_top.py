@@ -117,3 +117,12 @@ def test_the_plain_table() -> None:
 )
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_in_a_narrow_terminal_a_long_name_gives_way_to_the_figures() -> None:
+    lines = plain([row("web", 0.125, memory=5 << 20), row("a-name-" * 12, 0.5, memory=5 << 20)], 80)
+    assert lines[1].split() == ["web", "running", "7", "12.5%", "5.0MiB", "1", "3", "0", "5s"]
+    assert lines[2].startswith("a-name-a-name-a-name…")
+    assert lines[2].split()[1:] == ["running", "7", "50.0%", "5.0MiB", "1", "3", "0", "5s"]
+    assert max(map(len, lines)) == 80
+    assert plain([row("a-name-" * 12, 0.5, memory=5 << 20)], 40)[1].startswith("a-name-a-na…  running")
