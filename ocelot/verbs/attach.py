@@ -1,4 +1,7 @@
-"""Standing in for a process: its output is ours, signals to us go to it, and we end with it, with its status."""
+"""Standing in for a process: its output is ours, keys or signals to us go to it, and we end with it, with its status.
+
+With a terminal of its own (``stdin: pty``) it is connected with ours, see ``remote``; other processes get signals only.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from typing import Any
 
 from ocelot.errors import ControlError, OcelotError
 from ocelot.verbs.arguments import Add
+from ocelot.verbs.detaching import DEFAULT, Detaching, parse
 from ocelot.verbs.events import happenings
 from ocelot.verbs.log_stream import stream
 from ocelot.verbs.outcome import FAILED, OK, complain, told
+from ocelot.verbs.remote import Remote, attach
 from ocelot.wire.client import Client, call, quote
 from ocelot.wire.place import LATEST
 
@@ -25,7 +30,6 @@ ALIVE = ("starting", "running", "stopping")
 
 _KEYS = {0x03: signal.SIGINT, 0x1C: signal.SIGQUIT}  # Ctrl-C, Ctrl-backslash
 _DETACH = 0x1D  # Ctrl-]
-_PREFIX, _THEN = 0x10, 0x11  # Ctrl-P Ctrl-Q, as docker has it
 _QUIET = 0.1
 """Seconds without a line after its end: then its last one has come."""
 
@@ -33,22 +37,55 @@ _QUIET = 0.1
 def _add_attach(command: ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="the process")
     command.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="begin with the last N lines (10)")
+    command.add_argument(
+        "--detach-keys",
+        default=DEFAULT,
+        metavar="KEYS",
+        help=f"what leaves the process running ({DEFAULT}); empty: nothing",
+    )
+    command.add_argument(
+        "--no-stdin", action="store_true", help="only show what it writes: no key and no signal goes to it"
+    )
     command.add_argument("--no-signals", action="store_true", help="pass no signals on: they end ocelotctl only")
     command.epilog = (
-        "Ctrl-C and Ctrl-\\ go to the process as signals, Ctrl-] (or Ctrl-P Ctrl-Q) detaches and leaves it running.\n"
-        "No other key reaches it: with `stdin: tty` it reads the console itself, else nothing. exec and shell take keys.\n"
+        "With `stdin: pty` the process has a terminal, and yours is connected with it: every key goes to it but the\n"
+        "keys that detach, and several may be attached at once. Without a terminal of yours, standard input is sent.\n"
+        "Other processes read no keys: Ctrl-C and Ctrl-\\ go to them as signals, Ctrl-] detaches too. With `stdin: tty`\n"
+        "a process reads the console itself. exec and shell run something beside a process.\n"
         "When the process ends, so does ocelotctl, with its exit status; 128+n after signal n."
     )
     command.set_defaults(run=_attach)
 
 
 def _attach(options: Namespace) -> int:
+    keys = parse(options.detach_keys)
     target = f"/v1/processes/{quote(options.name)}"
     process = call(options.socket, "GET", target)
     if process["state"] not in ALIVE:
         hint = f"start it with ocelotctl start {options.name}; ocelotctl logs {options.name} shows what it wrote"
         why = f'cannot attach to "{options.name}": it is {process["state"]}'
         return complain(OcelotError(why, hint=hint), FAILED)
+    connected = attach(options)
+    if isinstance(connected, Remote):
+        return _to_terminal(options, target, connected)
+    return _to_output(options, target, process, keys)
+
+
+def _to_terminal(options: Namespace, target: str, remote: Remote) -> int:
+    """Signals from the keyboard are the terminal's there; others are passed on only where there is no keyboard."""
+    if os.isatty(0) and os.isatty(2):
+        leaving = options.detach_keys.replace(",", " ")
+        _note(f"attached to {options.name}" + (f": {leaving} detaches" if remote.typing and leaving else ""))
+    with _signals(options, target, passing=remote.keys and not remote.typing):
+        status = remote.run()
+    if status is None:
+        _note("detached")
+        return OK
+    return status
+
+
+def _to_output(options: Namespace, target: str, process: dict[str, Any], keys: bytes) -> int:
+    """Its output as the log has it: a process without a terminal of its own."""
     heard, told_end = os.pipe()
     count = [("n", str(max(options.lines, 0))), ("follow", "true")]
     logs = _Follower(stream(options.socket, [options.name], count, follow=True), _show)
@@ -56,12 +93,14 @@ def _attach(options: Namespace) -> int:
     events = _Follower(changes, lambda event: _watch(event, told_end), lambda: os.write(told_end, b"x"))
     if call(options.socket, "GET", target)["pid"] != process["pid"]:
         os.write(told_end, b"x")  # it ended before we listened
-    with _keyboard() as keys, _signals(options, target):
-        if keys:
-            _note(f"attached to {options.name}: Ctrl-] detaches")
+    with _keyboard(options) as typing, _signals(options, target, passing=not options.no_stdin):
+        if typing:
+            _note(
+                f"attached to {options.name}: Ctrl-] detaches; other keys do not reach it, it has no terminal of its own"
+            )
         logs.start()
         events.start()
-        ended = _until(options, target, heard, keys=keys)
+        ended = _until(options, target, heard, Detaching(keys) if typing else None)
     if not ended:
         _note("detached")
         return OK
@@ -127,33 +166,33 @@ def _watch(event: dict[str, Any], told_end: int) -> None:
 # -- keys and signals
 
 
-def _until(options: Namespace, target: str, heard: int, *, keys: bool) -> bool:
-    """Heed the keyboard until the process has ended (true), or somebody detaches (false)."""
+def _until(options: Namespace, target: str, heard: int, detaching: Detaching | None) -> bool:
+    """Heed the keyboard until the process has ended (true), or somebody detaches (false). ``detaching`` None: there is none."""
     from select import POLLIN, poll
 
     found = poll()
     found.register(heard, POLLIN)
-    if keys:
+    if detaching is not None:
         found.register(0, POLLIN)
-    before = 0
     while True:
         ready = dict(found.poll())
-        if heard in ready:
+        if heard in ready or detaching is None:
             return True
-        for key in os.read(0, 64) or b"\x1d":
-            if key == _DETACH or (before, key) == (_PREFIX, _THEN):
+        block = os.read(0, 64) or bytes((_DETACH,))
+        keys, detached = detaching.feed(block)
+        for key in keys:
+            if key == _DETACH or (key in _KEYS and options.no_signals):
                 return False
             if key in _KEYS:
-                if options.no_signals:
-                    return False
                 _pass_on(options, target, _KEYS[key])
-            before = key
+        if detached:
+            return False
 
 
 @contextmanager
-def _keyboard() -> Iterator[bool]:
-    """Keys come one by one and make no signals, if standard input is a terminal; whether it is."""
-    if not os.isatty(0):
+def _keyboard(options: Namespace) -> Iterator[bool]:
+    """Keys come one by one and make no signals, if standard input is a terminal and we are to read it; whether that is so."""
+    if options.no_stdin or not os.isatty(0):
         yield False
         return
     import termios
@@ -170,10 +209,12 @@ def _keyboard() -> Iterator[bool]:
 
 
 @contextmanager
-def _signals(options: Namespace, target: str) -> Iterator[None]:
-    if not options.no_signals:
-        for number in PASSED_ON:
-            signal.signal(number, lambda number, _: _pass_on(options, target, number))
+def _signals(options: Namespace, target: str, *, passing: bool) -> Iterator[None]:
+    if not passing or options.no_signals:
+        yield
+        return
+    for number in PASSED_ON:
+        signal.signal(number, lambda number, _: _pass_on(options, target, number))
     yield
     for number in PASSED_ON:
         signal.signal(number, signal.SIG_DFL)

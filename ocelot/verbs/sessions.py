@@ -91,7 +91,7 @@ def _run(options: Namespace, argv: list[str]) -> int:
         _hand_over(client, [slave if fd in terminals else fd for fd in (0, 1, 2)])
         os.close(slave)
         _started(_message(client))
-        stack.enter_context(_raw())
+        stack.enter_context(raw())
         return _Relay(client, master, 1 if 1 in terminals else 2).run()
 
 
@@ -163,7 +163,7 @@ def _copy_size(fd: int) -> None:
 
 
 @contextmanager
-def _raw() -> Iterator[None]:
+def raw() -> Iterator[None]:
     """Every key goes through as it is; undone at the end, also when a signal ends us."""
     import termios
     import tty
