@@ -48,8 +48,9 @@ class Supervised(Protocol):
     def reload(self, names: Sequence[str]) -> None:
         """Send each its ``reloadSignal``."""
 
-    under_way: dict[str, dict[str, float | None]]
-    """Requests that wait for what they have led to, by their token: of each process, what tells which life of it was meant."""
+    @property
+    def under_way(self) -> dict[str, dict[str, float | None]]:
+        """Requests that wait for what they have led to, by their token: of each process, what tells which life of it was meant."""
 
     async def scale(self, name: str, replicas: int) -> None:
         """Ask for so many replicas; when this returns, ``status`` of new ones comes after the request. Raises ControlError."""

@@ -12,7 +12,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import ControlError, describe
+from ocelot.errors import describe
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, Goal, State
@@ -25,6 +25,7 @@ from supervisor.lifecycle import ENDED, Change, Event
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
 from supervisor.process import Process
+from supervisor.process_set import ProcessSet
 from supervisor.relay import Relay
 from supervisor.replicas import base_of
 from supervisor.roster import Roster
@@ -55,25 +56,16 @@ class Supervisor:
         make_output: OutputFactory | None = None,
         terminal: str | None = None,
     ) -> None:
-        self._around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang, terminal)
+        around = Surroundings(reaper, inherited, environment, NetworkFiles().may_hang, terminal)
         self._relay = Relay()
         self._assembly = Assembly(
-            self._around, self._changed, stdout=stdout, stderr=stderr, relay=self._relay, make_output=make_output
+            around, self._changed, stdout=stdout, stderr=stderr, relay=self._relay, make_output=make_output
         )
         self._roster = Roster(processes, self._assembly.make)
         self._processes = self._roster.processes
-        self.shutdown_timeout = shutdown_timeout
-        self.scaled: set[str] = set()  # entries whose replicas are not those of the file
-        self.under_way: dict[str, dict[str, float | None]] = {}
-        self.journal = Journal()
-        self._listeners: list[Callable[[Change], None]] = []
-        self._change = trio.Event()
         self._reckoning = Reckoning(self._processes)
-        self._nursery: trio.Nursery | None = None
-        self._stopping = False
-        self._going: set[Process] = set()  # those that are stopped to be forgotten
-        self._asking = 0  # requests that are not through: to be stopped in order, to be taken away
-        self._kept = False  # it goes on from where another image was
+        self._set = ProcessSet(around, self._assembly, self._roster, self._reckoning, shutdown_timeout)
+        self._listeners: list[Callable[[Change], None]] = []
         self._all_down = trio.Event()
 
     # -- looking
@@ -107,7 +99,31 @@ class Supervisor:
     @property
     def surroundings(self) -> Surroundings:
         """What all processes share."""
-        return self._around
+        return self._set.around
+
+    @property
+    def journal(self) -> Journal:
+        """The latest changes."""
+        return self._set.journal
+
+    @property
+    def scaled(self) -> set[str]:
+        """Entries whose replicas are not those of the file."""
+        return self._set.scaled
+
+    @property
+    def under_way(self) -> dict[str, dict[str, float | None]]:
+        """What is asked for and not through yet; see ``actions``."""
+        return self._set.under_way
+
+    @property
+    def shutdown_timeout(self) -> float | None:
+        """Seconds that stopping everything may take; None: the longest chain of grace periods, and some."""
+        return self._set.shutdown_timeout
+
+    @shutdown_timeout.setter
+    def shutdown_timeout(self, seconds: float | None) -> None:
+        self._set.shutdown_timeout = seconds
 
     def statuses(self) -> list[ProcessStatus]:
         return [process.status() for process in self._processes.values()]
@@ -124,7 +140,7 @@ class Supervisor:
 
     def changed(self) -> trio.Event:
         """An event that is set when any process next changes its state."""
-        return self._change
+        return self._set.change
 
     # -- asking
 
@@ -188,13 +204,13 @@ class Supervisor:
         """For an image that replaces this one. Raises NotNow while a process is being spawned or all are being stopped."""
         from supervisor.manager_snapshot import snapshot
 
-        return snapshot(self)
+        return snapshot(self._set)
 
     def restore(self, kept: SupervisorSnapshot) -> None:
         """Before :meth:`run`, and before the reaper runs: go on from where the image before this one was."""
         from supervisor.manager_snapshot import restore
 
-        restore(self, kept)
+        restore(self._set, kept)
 
     # -- its life
 
@@ -204,7 +220,7 @@ class Supervisor:
             await self._run(task_status)
         finally:
             # However it ended, there is nobody left who would stop anything: do not wait for it
-            self._stopping = True
+            self._set.stopping = True
             self._all_down.set()
         for process in self._processes.values():
             process.let_go()
@@ -214,10 +230,10 @@ class Supervisor:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._set.nursery = nursery
             nursery.start_soon(self._relay.run)
             present = list(self._processes.values())
-            if not self._stopping and not self._kept:
+            if not self._set.stopping and not self._set.kept:
                 for process in present:
                     process.start()  # all of them are wanted before the first one looks what it may count on
             for process in present:
@@ -236,10 +252,10 @@ class Supervisor:
 
         A second call waits for the first. It shortens nothing: :meth:`hurry` does.
         """
-        if self._stopping:
+        if self._set.stopping:
             await self._all_down.wait()
             return
-        self._stopping = True
+        self._set.stopping = True
         self._reckoning.end(Ending(0, None, reason))
         await stop_in_order(
             list(self._processes.values()),
@@ -251,7 +267,7 @@ class Supervisor:
 
     def hurry(self) -> None:
         """While everything is being stopped: no more grace, SIGKILL now."""
-        if self._stopping:
+        if self._set.stopping:
             for process in self._processes.values():
                 process.kill()
 
@@ -261,13 +277,13 @@ class Supervisor:
         """Take up the entry ``name`` (with its replicas) and start it. Raises ControlError if there is one."""
         from supervisor.membership import add
 
-        add(self, name, config)
+        add(self._set, name, config)
 
     async def remove(self, name: str) -> None:
         """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
         from supervisor.membership import remove
 
-        await remove(self, name)
+        await remove(self._set, name)
 
     def replace(self, name: str, config: structs.Process) -> None:
         """Let the entry ``name`` mean ``config``. Starts and stops nothing but replicas that are more or fewer.
@@ -277,7 +293,7 @@ class Supervisor:
         """
         from supervisor.membership import replace
 
-        replace(self, name, config)
+        replace(self._set, name, config)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Let the entry ``name`` have so many replicas: start those that are missing, stop the last ones.
@@ -286,7 +302,7 @@ class Supervisor:
         """
         from supervisor.membership import scale
 
-        await scale(self, name, replicas)
+        await scale(self._set, name, replicas)
 
     def stays_down(self, name: str) -> bool:
         """Whether a reload leaves the entry ``name`` down: an operator has stopped it, and its policy is not Always."""
@@ -298,9 +314,9 @@ class Supervisor:
 
     def _to_start(self, names: Iterable[str]) -> list[Process]:
         """The processes of these names, once what they require has been asked to start."""
-        self._refuse_late_starts()
+        self._set.refuse_late_starts()
         chosen = [self._roster.find(name) for name in names]
-        chosen = [process for process in chosen if process not in self._going]
+        chosen = [process for process in chosen if process not in self._set.going]
         if self._roster.dependencies is not None:
             for base in self._roster.dependencies.needed(base_of(process.name) for process in chosen):
                 for process in self._roster.members(base):
@@ -310,11 +326,11 @@ class Supervisor:
     async def _ask_in_order(self, names: Iterable[str], request: Callable[[Process], None]) -> None:
         """Ask dependants first, and what they depend on when they are down; without any, all at once."""
         chosen = [self._roster.find(name) for name in names]
-        self._asking += 1
+        self._set.asking += 1
         try:
             await self._ask_ranks(chosen, request)
         finally:
-            self._asking -= 1
+            self._set.asking -= 1
 
     async def _ask_ranks(self, chosen: list[Process], request: Callable[[Process], None]) -> None:
         if self._roster.dependencies is not None:
@@ -325,13 +341,9 @@ class Supervisor:
                 chosen = [process for process in chosen if process not in rank]
         await _ask(chosen, request)
 
-    def _refuse_late_starts(self) -> None:
-        if self._stopping:
-            raise ControlError("cannot start anything: everything is being stopped", status=409, kind="shutting-down")
-
     def _changed(self, change: Change) -> None:
-        self.journal.note(change)
-        self._tell()
+        self._set.journal.note(change)
+        self._set.tell()
         for listener in tuple(self._listeners):
             try:
                 listener(change)
@@ -349,12 +361,7 @@ class Supervisor:
             again = change.event is Event.START and self._processes[change.name].history.last_end is not None
             begins = change.event in (Event.START, Event.HOLD)
             base = base_of(change.name)
-            self._roster.dependencies.changed(base, begins=begins, again=again and not self._stopping)
-
-    def _tell(self) -> None:
-        """Wake those who wait for a change."""
-        before, self._change = self._change, trio.Event()
-        before.set()
+            self._roster.dependencies.changed(base, begins=begins, again=again and not self._set.stopping)
 
 
 def _start_now(process: Process) -> None:

@@ -18,110 +18,110 @@ from supervisor.replicas import base_of, scaled
 from supervisor.roster import no_such_process
 
 if TYPE_CHECKING:
-    from supervisor.manager import Supervisor
+    from supervisor.process_set import ProcessSet
 
 
-def add(supervisor: Supervisor, name: str, config: structs.Process) -> None:
+def add(processes: ProcessSet, name: str, config: structs.Process) -> None:
     """Take up the entry ``name`` (with its replicas) and start it. Raises ControlError if there is one."""
-    supervisor._refuse_late_starts()
-    if name in supervisor.configs:
+    processes.refuse_late_starts()
+    if name in processes.roster.configs:
         raise ControlError(f'cannot add "{name}": there is one already', status=409, kind="exists")
-    _apply(supervisor, name, config)
+    _apply(processes, name, config)
 
 
-async def remove(supervisor: Supervisor, name: str) -> None:
+async def remove(processes: ProcessSet, name: str) -> None:
     """Stop the entry ``name`` and forget it; returns when nothing is left of it. Raises ControlError."""
-    if name not in supervisor.configs:
+    if name not in processes.roster.configs:
         raise no_such_process(name)
-    supervisor.scaled.discard(name)
-    going = supervisor._roster.forget(name)
-    supervisor._going.update(going)
-    await _dismiss(supervisor, going)
+    processes.scaled.discard(name)
+    going = processes.roster.forget(name)
+    processes.going.update(going)
+    await _dismiss(processes, going)
 
 
-def replace(supervisor: Supervisor, name: str, config: structs.Process) -> None:
+def replace(processes: ProcessSet, name: str, config: structs.Process) -> None:
     """Let the entry ``name`` mean ``config``; see ``Supervisor.replace``. Raises ControlError."""
-    supervisor._refuse_late_starts()
-    if name not in supervisor.configs:
+    processes.refuse_late_starts()
+    if name not in processes.roster.configs:
         raise no_such_process(name)
-    if config.replicas != supervisor.configs[name].replicas:
-        supervisor.scaled.discard(name)
-    _apply(supervisor, name, config)
+    if config.replicas != processes.roster.configs[name].replicas:
+        processes.scaled.discard(name)
+    _apply(processes, name, config)
 
 
-async def scale(supervisor: Supervisor, name: str, replicas: int) -> None:
+async def scale(processes: ProcessSet, name: str, replicas: int) -> None:
     """Let the entry ``name`` have so many replicas; returns when the states of the new ones show it. Raises ControlError."""
-    config = supervisor.configs.get(name)
+    config = processes.roster.configs.get(name)
     if config is None:
         raise no_such_process(name)
     wanted = scaled(name, config, replicas)
-    replace(supervisor, name, wanted)
+    replace(processes, name, wanted)
     if wanted != config:
-        supervisor.scaled.add(name)
-    for process in supervisor._roster.members(name):
+        processes.scaled.add(name)
+    for process in processes.roster.members(name):
         await process.accepted()
 
 
-def _apply(supervisor: Supervisor, name: str, config: structs.Process) -> None:
-    before = supervisor.configs.get(name)
-    added, staying, going = supervisor._roster.set(name, config)
-    supervisor._assembly.settle(name, config)
+def _apply(processes: ProcessSet, name: str, config: structs.Process) -> None:
+    before = processes.roster.configs.get(name)
+    added, staying, going = processes.roster.set(name, config)
+    processes.assembly.settle(name, config)
     if before is not None and before.sockets != config.sockets:
-        supervisor._assembly.release(name, config)
+        processes.assembly.release(name, config)
     for process, own in staying:
         rescheduled = own.schedule != process.config.schedule
-        process.replace(own, partial(supervisor._assembly.renew, process))
+        process.replace(own, partial(processes.assembly.renew, process))
         if rescheduled:
-            _reschedule(supervisor, process)
-        if process in supervisor._going:
-            supervisor._going.remove(process)
+            _reschedule(processes, process)
+        if process in processes.going:
+            processes.going.remove(process)
             process.start()
     for process in added:
-        _begin(supervisor, process)
-    if going and supervisor._nursery is not None:
-        supervisor._going.update(going)
-        supervisor._nursery.start_soon(_dismiss, supervisor, going)
+        _begin(processes, process)
+    if going and processes.nursery is not None:
+        processes.going.update(going)
+        processes.nursery.start_soon(_dismiss, processes, going)
 
 
-def _reschedule(supervisor: Supervisor, process: Process) -> None:
+def _reschedule(processes: ProcessSet, process: Process) -> None:
     if process.schedule is not None:
         process.schedule.close()
     process.schedule = schedule_of(process)
-    if process.schedule is not None and supervisor._nursery is not None:
-        supervisor._nursery.start_soon(process.schedule.run)
+    if process.schedule is not None and processes.nursery is not None:
+        processes.nursery.start_soon(process.schedule.run)
     process.look_again()
 
 
-def _begin(supervisor: Supervisor, process: Process) -> None:
-    supervisor._reckoning.goes_on(process.name)
-    if supervisor._nursery is not None:
+def _begin(processes: ProcessSet, process: Process) -> None:
+    processes.reckoning.goes_on(process.name)
+    if processes.nursery is not None:
         process.start()
-        supervisor._nursery.start_soon(process.run, name=process.name)
+        processes.nursery.start_soon(process.run, name=process.name)
         if process.schedule is not None:
-            supervisor._nursery.start_soon(process.schedule.run)
-        supervisor._tell()
+            processes.nursery.start_soon(process.schedule.run)
+        processes.tell()
 
 
-async def _dismiss(supervisor: Supervisor, processes: Sequence[Process]) -> None:
+async def _dismiss(processes: ProcessSet, going: Sequence[Process]) -> None:
     """Stop them, and forget them once they are down."""
-    supervisor._asking += 1
+    processes.asking += 1
     try:
-        for process in processes:
-            if process in supervisor._going:  # else it was taken back already
+        for process in going:
+            if process in processes.going:  # else it was taken back already
                 process.stop(Cause.OPERATOR)
-        for process in processes:
-            await _take_away(supervisor, process)
+        for process in going:
+            await _take_away(processes, process)
     finally:
-        supervisor._asking -= 1
+        processes.asking -= 1
 
 
-async def _take_away(supervisor: Supervisor, process: Process) -> None:
-    await process.down(unless=lambda: process not in supervisor._going)
-    if process not in supervisor._going:
+async def _take_away(processes: ProcessSet, process: Process) -> None:
+    await process.down(unless=lambda: process not in processes.going)
+    if process not in processes.going:
         return  # it was taken back meanwhile, or another request has taken it away
-    supervisor._going.remove(process)
+    processes.going.remove(process)
     process.dismiss()
-    supervisor._assembly.discard(process, supervisor.configs.get(base_of(process.name)))
-    supervisor._roster.drop(process)
-    supervisor._reckoning.forget(process.name)
-    supervisor._tell()
+    processes.assembly.discard(process, processes.roster.configs.get(base_of(process.name)))
+    processes.roster.drop(process)
+    processes.reckoning.forget(process.name)
+    processes.tell()

@@ -270,7 +270,7 @@ def test_scaling_to_and_fro_while_all_of_them_stop():
             child.die(_done())
         await trio.sleep(1)
         assert replicas(it) == {"web[0]": "0", "web[1]": "1"}
-        assert it.supervisor._asking == 0  # nobody waits for them any more
+        assert it.supervisor._set.asking == 0  # nobody waits for them any more
         it.child("b").die(_done())
         await it.supervisor.stop_all()
         await trio.sleep(10)
@@ -290,7 +290,7 @@ def test_what_is_to_go_is_not_started_again_by_anybody():
         last.die(_done())
         await trio.sleep(1)
         assert it.supervisor.names == ("web[0]", "b")
-        assert it.supervisor._asking == 0
+        assert it.supervisor._set.asking == 0
 
     scenario(story, web={"replicas": 2}, b={})
 
@@ -317,7 +317,7 @@ def test_a_stop_in_order_does_not_wait_for_one_that_is_started_meanwhile():
             await trio.sleep(1)
             await it.supervisor.start(["web"])
             it.child("web").die(_done())
-        assert it.supervisor._asking == 0
+        assert it.supervisor._set.asking == 0
 
     scenario(story, web={"depends_on": {"db": Dependency()}, "termination_grace_period": 1000.0}, db={}, b={})
 

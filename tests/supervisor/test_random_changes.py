@@ -122,9 +122,9 @@ class Changing(World):
             self.spawner.fatal = set() if self.spawner.fatal else {15}
         elif what == "tick":
             await trio.sleep(INTERVAL)
-        elif what == "add" and self.removed and not self.supervisor._stopping:
+        elif what == "add" and self.removed and not self.supervisor._set.stopping:
             self.add(*self.removed.popitem())
-        elif what in ("scale", "remove", "replace") and base is not None and not self.supervisor._stopping:
+        elif what in ("scale", "remove", "replace") and base is not None and not self.supervisor._set.stopping:
             await getattr(self, what)(base, which)
         else:
             if what in ("start", "restart") and self.supervisor.names:
@@ -192,7 +192,7 @@ class Changing(World):
 
     def check_rest(self):
         super().check_rest()
-        assert not self.supervisor._asking, "somebody still waits"
+        assert not self.supervisor._set.asking, "somebody still waits"
         for name, ran in self.ran.items():
             assert name in self.supervisor.names or all(child.status is not None for child in ran), f"{name} is left"
         for name in self.supervisor.names:

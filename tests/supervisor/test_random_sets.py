@@ -181,7 +181,7 @@ class World:
                 self.touched.add(name)
         elif what == "refuse":
             self.spawner.refuse = 1
-        elif what in ("stop", "start", "restart") and not self.supervisor._stopping:
+        elif what in ("stop", "start", "restart") and not self.supervisor._set.stopping:
             self.touched.add(name)
             await getattr(self.supervisor, what)([name])
 
