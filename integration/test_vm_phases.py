@@ -72,7 +72,6 @@ def test_every_phase_field_before_and_after_the_switch(lab: Lab) -> None:
     tree = lab.busybox()
     roots.script(tree, "/srv/report", REPORT)
     roots.script(tree, "/srv/script", 'echo "boot script $S $EARLY $LATE $*"\n')
-    roots.modules(tree, lab.kernel(), "brd")
     config = PHASES.replace(
         '{path: /srv/data/null, type: c, mode: 0666, content: "1:3"}', "{path: /srv/data/file, content: text}"
     )
