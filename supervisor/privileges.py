@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from ocelot.errors import OcelotError, SpawnError
 from ocelot.linux import accounts, capabilities, syscalls
 from ocelot.linux.accounts import Accounts, User
-from supervisor.spawn import set_limit
+from ocelot.linux.inherited import set_limit
 
 if TYPE_CHECKING:
     from ocelot.config import structs

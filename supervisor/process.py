@@ -61,7 +61,7 @@ class Process(Life):
     def status(self) -> ProcessStatus:
         from supervisor.process_status import status_of
 
-        return status_of(self)
+        return status_of(self, pid=self.pid, ready=self.ready)
 
     def let_go(self) -> None:
         """It is down and no longer supervised: close what was kept for its next start."""

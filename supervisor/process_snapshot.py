@@ -13,10 +13,10 @@ from supervisor.snapshots import ChildSnapshot, NotNow, ProcessSnapshot, monoton
 from supervisor.surroundings import Verdict
 
 if TYPE_CHECKING:
-    from supervisor.process import Process
+    from supervisor.life import Life
 
 
-def snapshot(process: Process) -> ProcessSnapshot:
+def snapshot(process: Life) -> ProcessSnapshot:
     """For an image that replaces this one. Raises NotNow while it is being spawned."""
     if process.state is State.STARTING and process._child is None:
         raise NotNow(f"{process.name} is being started")
@@ -50,9 +50,7 @@ def snapshot(process: Process) -> ProcessSnapshot:
     )
 
 
-def restore(
-    process: Process, kept: ProcessSnapshot, adopt: Callable[[ChildSnapshot, Callable[[], None]], Child]
-) -> None:
+def restore(process: Life, kept: ProcessSnapshot, adopt: Callable[[ChildSnapshot, Callable[[], None]], Child]) -> None:
     """Before ``run``: be what ``kept`` says. ``adopt``: takes over the child of the image before this one."""
     process.state, process.goal, process.reason = kept.state, kept.goal, kept.reason
     process.history.restore(kept.history)

@@ -13,22 +13,22 @@ from supervisor.lifecycle import ALIVE
 from supervisor.replicas import base_of
 
 if TYPE_CHECKING:
-    from supervisor.process import Process
+    from supervisor.life import Life
 
 
-def status_of(process: Process) -> ProcessStatus:
+def status_of(process: Life, *, pid: int | None, ready: bool) -> ProcessStatus:
     """What is known of ``process`` now."""
     running = process.state in ALIVE and process.began_at is not None
     next_start_in = max(0.0, process.next_start - trio.current_time()) if process.state is State.BACKOFF else None
-    if process.schedule is not None and process.pid is None and process.schedule.next_run is not None:
+    if process.schedule is not None and pid is None and process.schedule.next_run is not None:
         next_start_in = max(0.0, process.schedule.next_run - time.clock_gettime(time.CLOCK_REALTIME))
     history = process.history
     return ProcessStatus(
         name=process.name,
         state=process.state.value,
         goal=process.goal.value,
-        ready=process.ready,
-        pid=process.pid,
+        ready=ready,
+        pid=pid,
         type=process.config.type,
         essential=process.config.essential,
         started_at=process.began_at if running else None,
@@ -46,7 +46,7 @@ def status_of(process: Process) -> ProcessStatus:
     )
 
 
-def _reason(process: Process) -> str:
+def _reason(process: Life) -> str:
     """Why it is in this state; while it becomes ready, what is missing."""
     if process.state is not State.STARTING or process.health is None:
         return process.reason

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocelot.errors import SpawnError, describe
 from ocelot.linux.identity import Identity, identity
-from ocelot.linux.inherited import DEFAULT_PATH
+from ocelot.linux.inherited import DEFAULT_PATH, set_limit
 from supervisor.spawn_errors import explain
 
 if TYPE_CHECKING:
@@ -255,15 +255,6 @@ def _execute(spec: SpawnSpec, sources: Mapping[int, int], report: int, highest: 
             numbers.append(error.errno or 0)
     number = next((each for each in numbers if each not in (errno.ENOENT, errno.ENOTDIR)), numbers[-1])
     raise OSError(number, os.strerror(number))
-
-
-def set_limit(number: int, pair: tuple[int, int]) -> None:
-    """setrlimit(2), if it would change anything. Raises OSError."""
-    if resource.getrlimit(number) != pair:
-        try:
-            resource.setrlimit(number, pair)
-        except ValueError as error:  # what the resource module makes of EPERM
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
 
 def _take_terminal(*, force: bool) -> None:

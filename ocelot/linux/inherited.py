@@ -5,6 +5,7 @@ ocelot raises its own descriptor limit, and Python ignores SIGPIPE and SIGXFSZ: 
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -56,6 +57,15 @@ def raise_own_limits() -> None:
     """Raise our own soft descriptor limit to the hard one: a supervisor of a thousand processes holds many pipes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def set_limit(number: int, pair: tuple[int, int]) -> None:
+    """setrlimit(2), if it would change anything. Raises OSError."""
+    if resource.getrlimit(number) != pair:
+        try:
+            resource.setrlimit(number, pair)
+        except ValueError as error:  # what the resource module makes of EPERM
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
 
 def keep_descriptors() -> None:
