@@ -28,6 +28,13 @@ def test_the_exit_status_is_the_programs(code):
     assert run("entry", "--", "sh", "-c", f"exit {code}").returncode == code
 
 
+@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "C", "A": "b"}])
+def test_the_environment_is_the_one_that_was_given(given):
+    """Python adds a locale of its own where there is none: the program must not find that."""
+    done = run("entry", "--", "/usr/bin/env", env=given)
+    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == given
+
+
 @pytest.mark.parametrize("number", [1, 2, 6, 9, 11, 15, 34, 64])
 def test_a_signal_gives_128_and_its_number(number):
     assert run("entry", "--", "perl", "-e", f"kill {number}, $$; sleep 9").returncode == 128 + number

@@ -1,6 +1,7 @@
 """What the kernel (or whoever started us) gave us, kept so that children get exactly that and nothing of ours.
 
-ocelot raises its own descriptor limit, and Python ignores SIGPIPE and SIGXFSZ: none of this may leak into a service.
+ocelot raises its own descriptor limit, Python ignores SIGPIPE and SIGXFSZ, and where no locale is set it sets LC_CTYPE in its
+environment (PEP 538): none of this may leak into a service.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class Inherited:
         for number in _LIMITS.values():
             limits[number] = resource.getrlimit(number)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        if environment.get("LC_CTYPE") in _COERCED:
+            del environment["LC_CTYPE"]
+            environment.update(_given("LC_CTYPE"))
         return cls(limits, environment, frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 
     def child_environment(self, *layers: Mapping[str, str]) -> dict[str, str]:
@@ -51,6 +55,20 @@ class Inherited:
             path = f"{path}:{TOOLS}"
         merged["PATH"] = path
         return merged
+
+
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+
+
+def _given(name: str) -> dict[str, str]:
+    """A variable as it was when this process was started, if it was there: that memory stays (proc_pid_environ(5))."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return {}  # the kernel's own init: /proc comes later, and a locale on its command line is no custom
+    values = [os.fsdecode(word.partition(b"=")[2]) for word in words if word.startswith(os.fsencode(f"{name}="))]
+    return {name: values[-1]} if values else {}
 
 
 def raise_own_limits() -> None:
