@@ -95,9 +95,7 @@ def _to_output(options: Namespace, target: str, process: dict[str, Any], keys: b
         os.write(told_end, b"x")  # it ended before we listened
     with _keyboard(options) as typing, _signals(options, target, passing=not options.no_stdin):
         if typing:
-            _note(
-                f"attached to {options.name}: Ctrl-] detaches; other keys do not reach it, it has no terminal of its own"
-            )
+            _note(f"attached to {options.name}, which has no terminal and gets no keys: Ctrl-] detaches")
         logs.start()
         events.start()
         ended = _until(options, target, heard, Detaching(keys) if typing else None)
