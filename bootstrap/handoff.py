@@ -146,7 +146,7 @@ def _end(handoff: Handoff | None) -> str:
         case None:
             return "nothing: no handoff is configured"
         case Shell():
-            return f"run the shell {_words(handoff.program, handoff.arguments)} on the console, then power off"
+            return f"run the shell {_words(handoff.program, handoff.arguments)} on the console, then go down"
         case Exec():
             return f"become {_words(handoff.program, handoff.arguments)}"
         case _:

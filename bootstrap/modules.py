@@ -117,27 +117,24 @@ class LoadModules:
 
     @property
     def on_failure(self) -> OnFailure:
-        """Without a policy, only the failure of a module that the root needs gets as far as the runner."""
-        return self.modules.on_failure or OnFailure.ABORT
+        """Without a policy, only the failure of a module that the root needs ends the boot."""
+        return self.modules.on_failure or (OnFailure.ABORT if self._may_lead_to_the_root() else OnFailure.WARN)
 
     @property
     def timeout(self) -> float | None:
-        return None if self.modules.timeout is None else self.modules.timeout + 1.0
+        return self.modules.timeout
 
     def describe(self) -> str:
-        return f"load {', '.join(self.modules.names)} from {self.modules.directory}, and what they depend on"
+        text = f"load {', '.join(self.modules.names)} from {self.modules.directory}, and what they depend on"
+        if self.modules.on_failure is None and self._may_lead_to_the_root():
+            text += "; one that the root does not need may fail"
+        return text
 
     async def apply(self, machine: Machine) -> None:
         if machine.trial:
             machine.info(f"not done in a trial: {self.describe()}")
             return
-        try:
-            place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
-        except OcelotError as error:
-            if self.modules.on_failure is None and not self._leads_to_the_root():
-                machine.warn(f"{describe(error)}; going on, since the root does not need them")
-                return
-            raise
+        place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
         for line in place.resolution.warnings:
             machine.warn(line)
         failures = [(name, self._not_found(name, place)) for name in place.resolution.missing]
@@ -245,7 +242,7 @@ class LoadModules:
         if fatal:
             raise OcelotError("; ".join(error.message for error in fatal), hint=fatal[0].hint)
 
-    def _leads_to_the_root(self) -> bool:
+    def _may_lead_to_the_root(self) -> bool:
         """Whether the root may need one of them: a bare name does not tell."""
         return bool(self.essential) and any(
             "/" not in name or stem(name).startswith(self.essential) for name in self.modules.names

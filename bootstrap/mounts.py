@@ -158,8 +158,7 @@ class MountStep:
 
     @property
     def timeout(self) -> float | None:
-        """A little more than the mount's own, which ends the attempt with a better message."""
-        return None if self.mount.timeout is None else self.mount.timeout + 1.0
+        return self.mount.timeout
 
     def describe(self) -> str:
         kind = fstype_of(self.mount) or ("bind" if isinstance(self.mount, BindMount) else "the detected type")

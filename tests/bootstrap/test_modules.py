@@ -14,6 +14,7 @@ import trio
 
 from bootstrap import module_loading, modules
 from bootstrap.modules import LoadModules
+from bootstrap.phases import with_policy
 from bootstrap.steps import Machine
 from ocelot.config.structs import DeviceMount, Modules, NfsMount, NinePMount, OnFailure, VirtiofsMount
 from ocelot.errors import OcelotError
@@ -114,13 +115,26 @@ def test_no_folder_at_all_says_which_kernel_this_is(host: Host, name: str) -> No
     assert RELEASE in caught.value.hint
 
 
-@pytest.mark.parametrize("root", [None, DISK])
-def test_no_folder_for_what_the_root_can_do_without_is_a_warning(host: Host, root: object) -> None:
-    host.load(Modules(names=(SOUND,)), Kernel(), root=root)
-    assert len(host.warnings) == 1
-    assert "there is no folder" in host.warnings[0]
-    with pytest.raises(OcelotError, match="there is no folder"):
-        host.load(Modules(names=(SOUND,), on_failure=OnFailure.ABORT), Kernel(), root=root)
+@pytest.mark.parametrize(
+    ("names", "root", "given", "policy"),
+    [
+        ((SOUND,), None, None, "Warn"),
+        ((SOUND,), DISK, None, "Warn"),
+        ((VIRTIO_BLK,), None, None, "Warn"),
+        ((SOUND, VIRTIO_BLK), DISK, None, "Abort"),
+        (("virtio_blk",), DISK, None, "Abort"),
+        ((SOUND,), None, OnFailure.ABORT, "Abort"),
+        ((VIRTIO_BLK,), DISK, OnFailure.WARN, "Warn"),
+        ((SOUND,), DISK, OnFailure.RETRY, "Retry for 30s, then Abort"),
+    ],
+)
+def test_without_a_policy_only_a_list_that_may_lead_to_the_root_ends_the_boot(
+    names: tuple[str, ...], root: DeviceMount | None, given: OnFailure | None, policy: str
+) -> None:
+    (step,) = modules.plan_modules(Modules(names=names, on_failure=given), root=root)
+    shown = with_policy(step)
+    assert shown.endswith(f"[{policy}]")
+    assert ("does not need may fail" in shown) == (given is None and policy == "Abort")
 
 
 def test_modules_of_another_kernel_are_told_from_missing_ones(host: Host) -> None:
