@@ -33,9 +33,14 @@ def check_privileges(process: structs.Process, path: Path, places: Places) -> No
 
 
 def check_terminals(processes: dict[str, structs.Process], path: Path, places: Places) -> None:
-    """A terminal can be the controlling terminal of one session only."""
+    """A terminal can be the controlling terminal of one session only; what a process writes to its own is ours to read."""
     first = ""
     for name, process in processes.items():
+        if process.stdin == "pty" and isinstance(process.log.stdout.destination, structs.Direct):
+            where = (*path, name, "log", "stdout", "destination")
+            places.error(
+                where, "cannot be direct with `stdin: pty`: ocelot reads what comes from the terminal", "leave it out"
+            )
         if process.stdin != "tty":
             continue
         here = (*path, name, "stdin")

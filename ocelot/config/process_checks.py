@@ -66,7 +66,7 @@ def _privileges(processes: dict[str, structs.Process], path: Path, places: Place
             from ocelot.config.privilege_checks import check_privileges
 
             check_privileges(process, (*path, name), places)
-    if any(process.stdin == "tty" for process in processes.values()):
+    if any(process.stdin != "null" for process in processes.values()):
         from ocelot.config.privilege_checks import check_terminals
 
         check_terminals(processes, path, places)

@@ -43,7 +43,6 @@ _WHY = {
     "secrets": "put the file into the root file system",
     "profiles": "ocelot starts every process",
     "cap_drop": "name what it may have in capabilities.bounding",
-    "stdin_open": "",
     "platform": "",
     "pull_policy": "",
 }
@@ -330,7 +329,13 @@ def _capabilities(value: Any, entry: Entry, _folder: str) -> None:
 
 def _tty(value: Any, entry: Entry, _folder: str) -> None:
     if value:
-        entry.lose("tty: true", "one process may have the console: stdin: tty")
+        entry.keys["stdin"] = "pty"
+
+
+def _stdin_open(value: Any, entry: Entry, _folder: str) -> None:
+    if value and "stdin" not in entry.keys:
+        entry.keys["stdin"] = "pty"
+        entry.lose("stdin_open: true", "its standard input is a terminal, not a pipe: ocelotctl attach types into it")
 
 
 def _plain(key: str) -> Any:
@@ -364,4 +369,5 @@ _KEYS = {
     "oom_score_adj": _plain("oomScoreAdjust"),
     "cap_add": _capabilities,
     "tty": _tty,
+    "stdin_open": _stdin_open,
 }

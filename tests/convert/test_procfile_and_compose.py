@@ -9,7 +9,7 @@ import pytest
 from ocelot.convert.command import convert
 from ocelot.convert.draft import write
 from ocelot.errors import OcelotError
-from tests.convert.drafts import keys, made
+from tests.convert.drafts import keys, losses, made
 
 
 def test_a_procfile(tmp_path: Path) -> None:
@@ -135,3 +135,20 @@ def test_the_restart_policy_of_a_deployment_wins(tmp_path: Path) -> None:
         "resetAfter": "120s",
     }
     assert "restartPolicy" not in keys(draft, "never")
+
+
+def test_terminals(tmp_path: Path) -> None:
+    draft = made(
+        tmp_path,
+        "compose.yaml",
+        """
+        services:
+          game: {command: bedrock_server, stdin_open: true, tty: true}
+          pipe: {command: cat, stdin_open: true}
+          none: {command: cat, stdin_open: false, tty: false}
+        """,
+    )
+    assert keys(draft, "game")["stdin"] == keys(draft, "pipe")["stdin"] == "pty"
+    assert "stdin" not in keys(draft, "none")
+    assert losses(draft, "game") == ""
+    assert "stdin_open: true" in losses(draft, "pipe")
