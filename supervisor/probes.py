@@ -29,6 +29,10 @@ OUTPUT_MAX = 1024
 LATE = 2.0
 """A check that ends so many times its timeout after its beginning is made again, once."""
 
+SOON = 0.1
+"""Seconds. A readiness probe that has never been good in this life is tried again after so long, then twice that, up to its period:
+most processes need a moment to begin, and whoever depends on them should not wait for a whole period."""
+
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """What a check may lack that is ocelot's own: descriptors, memory. That says nothing about the process."""
 
@@ -66,6 +70,7 @@ class Probe:
         "_check",
         "_due",
         "config",
+        "expected",
         "failures",
         "last",
         "misses",
@@ -84,6 +89,7 @@ class Probe:
         self.wait = wait
         self.name = name
         self.unable = False  # the last check could not be made, and that was said
+        self.expected = False  # it is a readiness probe, and its first good result in this life is still to come
         self.last: Result | None = None
         self.successes = 0
         self.failures = 0
@@ -102,6 +108,7 @@ class Probe:
     def begin(self) -> None:
         """The first check is due after ``initialDelay``."""
         self.successes = self.failures = 0
+        self.expected = self.role == "readiness"
         self._due = trio.current_time() + self.config.initial_delay
 
     @property
@@ -135,7 +142,7 @@ class Probe:
             ok, output = await self._run()
         now = trio.current_time()
         # From beginning to beginning, as people expect of a period; what was missed while we were busy is not made up for
-        self._due = max(began + self.config.period, now)
+        self._due = max(began + self._interval(ok), now)
         if ok is None:
             if not self.unable:
                 log.warn(f"{self.name}: its {self.role} probe cannot be made, which says nothing about it: {output}")
@@ -151,6 +158,12 @@ class Probe:
             self.successes, self.failures = 0, self.failures + 1
             self.misses += 1
         return ok
+
+    def _interval(self, ok: bool | None) -> float:
+        """Seconds from the check that came out as ``ok`` to the next one. ``failures`` is without it."""
+        self.expected = self.expected and not ok
+        soon = self.expected and ok is False
+        return min(self.config.period, SOON * 2.0 ** min(self.failures, 32)) if soon else self.config.period
 
     async def _run(self) -> tuple[bool | None, str]:
         """Whether it was good, None if it could not be made, and what was seen."""

@@ -56,7 +56,10 @@ Handler = HttpGet | TcpSocket | ExecCommand | UnixSocket | Grpc | LogPattern
 
 
 class Probe(Base, frozen=True, kw_only=True):
-    """How to find out whether a process is ready or alive, and how often. A probe that takes ``timeout`` has failed."""
+    """How to find out whether a process is ready or alive, and how often. A probe that takes ``timeout`` has failed.
+
+    Until it is ready for the first time, a process is asked sooner than after a ``period``: after 100ms, 200ms, 400ms...
+    """
 
     handler: Handler
     initial_delay: Duration = 0.0

@@ -1,6 +1,7 @@
 """What probes and notifications add up to: when a process is ready, when it is not any more, and when it has to go."""
 
 import errno
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -69,10 +70,11 @@ async def life(probes, notify=None, said=None):
 SLOW = {"period": 10.0, "timeout": 5.0}
 
 TABLE = [
-    ("ready with the first success", [("readiness", "-+", {})], [(10, "ready")]),
+    ("ready with the first success", [("readiness", "-+", {})], [(0.1, "ready")]),
+    ("asked again no later than a period after", [("readiness", "-+", {"period": 0.05})], [(0.05, "ready")]),
     ("not before the initial delay", [("readiness", "+", {"initial_delay": 7.0})], [(7, "ready")]),
     ("never ready, never killed", [("readiness", "-", {})], []),
-    ("a probe that hangs is a failure at its timeout", [("readiness", ".+", SLOW)], [(10, "ready")]),
+    ("a probe that hangs is a failure at its timeout", [("readiness", ".+", SLOW)], [(5, "ready")]),
     ("as many successes as asked for", [("readiness", "+-++", {"success_threshold": 2})], [(30, "ready")]),
     (
         "readiness is lost at the threshold",
@@ -289,7 +291,7 @@ def test_escapes_do_not_reach_the_terminal():
 
 def test_it_says_what_it_waits_for():
     async def test():
-        startup, readiness = probe("startup", "-+"), probe("readiness", "-+")
+        startup, readiness = probe("startup", "-+"), probe("readiness", "-------+")
         config = structs.Process(program="p", notify=structs.Notify(type="systemd"))
         health = Health("p", config, {"startup": startup, "readiness": readiness}, [], lambda _: None)
         health.said = FakeSaid(15)
@@ -356,8 +358,32 @@ def test_a_process_says_itself_that_it_is_ready_within_its_time(delay, extended_
 def test_it_is_probed_for_readiness_once_it_has_said_so():
     async def test():
         mine = probe("readiness", "-+")
-        assert await life([mine], structs.Notify(type="systemd"), FakeSaid(5)) == [(15, "ready")]
-        assert mine._check.began == [5, *range(15, 100, 10)]
+        assert await life([mine], structs.Notify(type="systemd"), FakeSaid(5)) == [(5.1, "ready")]
+        assert mine._check.began[:2] == [5, 5.1]
+
+    run(test)
+
+
+def test_until_it_is_ready_for_the_first_time_it_is_asked_soon_and_then_ever_more_rarely():
+    async def test():
+        mine = probe("readiness", "--------+--+", failure_threshold=1)
+        await life([mine])
+        waits = [later - before for before, later in itertools.pairwise(mine._check.began)]
+        first = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10]
+        assert waits[: len(first) + 5] == pytest.approx([*first, 10, 10, 10, 10, 10])  # lost, it is asked as always
+
+    run(test)
+
+
+def test_in_its_next_life_it_is_asked_soon_again():
+    async def test():
+        mine = probe("readiness", "-+--+")
+        for _ in range(2):
+            mine.forget()
+            mine.begin()
+            while not await mine.step():
+                pass
+        assert mine._check.began == pytest.approx([0, 0.1, 0.1, 0.2, 0.4])
 
     run(test)
 
