@@ -33,12 +33,12 @@ import trio
 from ocelot.config import structs
 from ocelot.linux.identity import identity
 from ocelot.linux.inherited import Inherited
-from ocelot.pid1 import Life
+from ocelot.pid1 import Pid1
 from supervisor.vsock import serve
 
 
 async def main():
-    life = Life("supervise", None, inherited=Inherited.capture(), who=identity())
+    life = Pid1("supervise", None, inherited=Inherited.capture(), who=identity())
     life.config = structs.SuperviseFile(control=structs.Control(vsock=structs.Vsock()))
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve, life, 9470, peer=1))

@@ -12,7 +12,7 @@ from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import Inherited, keep_descriptors, raise_own_limits
-from ocelot.pid1 import Life
+from ocelot.pid1 import Pid1
 
 CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv")
 """Files by which container engines mark a root file system as a container's own."""
@@ -42,17 +42,17 @@ def boot(
     who = _identify(in_place=in_place)
     if called_by_kernel and who is Identity.MACHINE:
         os.chdir("/")
-    life = Life("bootstrap", file, inherited=inherited, who=who, trial=trial, born=born)
+    life = Pid1("bootstrap", file, inherited=inherited, who=who, trial=trial, born=born)
     return _run(life)
 
 
 def supervise(file: str, *, socket: str | None = None) -> Ending:
     """Supervise the processes of ``file``, as PID 1 of a container or as an ordinary process."""
-    life = Life("supervise", file, inherited=Inherited.capture(), who=identity(), socket=socket)
+    life = Pid1("supervise", file, inherited=Inherited.capture(), who=identity(), socket=socket)
     return _run(life)
 
 
-def _run(life: Life) -> Ending:
+def _run(life: Pid1) -> Ending:
     raise_own_limits()
     keep_descriptors()
     ending = trio.run(life.run)

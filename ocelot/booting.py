@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,15 +19,20 @@ from ocelot.linux import syscalls
 from ocelot.linux.identity import Identity
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 MARKER = "/etc/ocelot/initramfs"
 """Written by the image builder: this root is an initramfs of ours. JSON, with the modules to load first."""
 
 
-async def boot(life: Life) -> Ending:
+Supervise = Callable[[Mapping[str, structs.Process], float | None], Awaitable[Ending]]
+"""Supervises processes until it is over, with ``shutdownTimeout`` if there is one."""
+
+
+async def boot(life: Life, supervise: Supervise) -> Ending:
     """Everything up to the hand-off, and what is handed off to, until it ends. Raises what goes wrong."""
     timeline = life.begin_timeline()
+    life.machine.load_file_system = partial(_load_file_system, life)
     await _prepare_kernel(life, timeline)
     life.cmdline = cmdline.read() if life.who is Identity.MACHINE else cmdline.Cmdline()
     for warning in life.cmdline.warnings:
@@ -44,7 +50,7 @@ async def boot(life: Life) -> Ending:
     life.set_hostname()
     for phase in phases.plan(config, life.cmdline).phases:
         await phases.run_phase(phase, life.machine, timeline)
-    return await _hand_off(life, config.post_switch.handoff, timeline)
+    return await _hand_off(life, supervise, config.post_switch.handoff, timeline)
 
 
 async def _prepare_kernel(life: Life, timeline: Timeline) -> None:
@@ -66,13 +72,13 @@ async def _carry_modules(life: Life, timeline: Timeline) -> None:
     await phases.run_phase(phases.PlannedPhase("carried", (group,)), life.machine, timeline)
 
 
-async def load_file_system(life: Life, fstype: str) -> None:
-    """The modules that ``fstype`` needs, if the initramfs carries some."""
+async def _load_file_system(life: Life, fstype: str) -> None:
+    """Before ``fstype`` is first mounted: the modules that it needs, if the initramfs carries some."""
     for step in modules.plan_carried(life.carried.pop(fstype, ()), life.cmdline.module_parameters()):
         await step.apply(life.machine)
 
 
-async def _hand_off(life: Life, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
+async def _hand_off(life: Life, supervise: Supervise, wanted: structs.Handoff | None, timeline: Timeline) -> Ending:
     if wanted is None:
         raise BootError(
             "cannot hand off: the file has no postSwitch.handoff",
@@ -83,7 +89,7 @@ async def _hand_off(life: Life, wanted: structs.Handoff | None, timeline: Timeli
     await phases.run_phase(phases.PlannedPhase("handoff", (script,)), life.machine, timeline)
     match wanted:
         case structs.Supervise():
-            return await life.supervise(wanted.processes, wanted.shutdown_timeout)
+            return await supervise(wanted.processes, wanted.shutdown_timeout)
         case structs.Shell():
             life.finish_boot()
             with _errors_of_the_hand_off():

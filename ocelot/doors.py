@@ -25,7 +25,7 @@ from supervisor.listeners import listen_tcp, listen_unix, restrict
 from supervisor.permissions import socket_group
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 Serve = Callable[["Life", structs.Sections, Door], Awaitable[None]]
 

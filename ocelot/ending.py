@@ -15,7 +15,7 @@ from ocelot.states import PowerVerb
 from ocelot.wire.protocol import ExitReport
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 
 @dataclass(frozen=True, slots=True)

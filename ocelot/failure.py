@@ -10,11 +10,12 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.ending import Ending, chosen_verb, report
 from ocelot.errors import BootError, OcelotError, describe
+from ocelot.life import log_traceback
 from ocelot.linux.identity import Identity
 from ocelot.states import Cause
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 
 async def fail(life: Life, error: Exception) -> Ending:
@@ -40,11 +41,3 @@ async def fail(life: Life, error: Exception) -> Ending:
     await report(life, ending)
     verb = await rescue.run(policy, life.machine, life.tty(), life.requested)
     return replace(ending, verb=verb or chosen_verb(life))
-
-
-def log_traceback(error: BaseException) -> None:
-    """Where a mistake of ours happened, line by line."""
-    import traceback
-
-    for entry in traceback.format_exception(error):
-        log.error(entry.rstrip())

@@ -26,14 +26,14 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import ControlError, SpawnError, describe
 from ocelot.linux.identity import Identity, identity
-from ocelot.statefile import State, write
+from ocelot.statefile import State, read, write
 from ocelot.states import signal_name
 from supervisor import snapshots
 from supervisor.snapshots import InheritedSnapshot, LifeSnapshot, MeasuresSnapshot, NotNow, pack_environment
 from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 PATIENCE = 5.0
 """Seconds to wait for a moment in which nothing is half done."""
@@ -305,7 +305,7 @@ def _command_of(pid: int) -> str:
 def check(fd: int) -> str:
     """For the image before: whether the state in ``fd`` would be understood here. Who says so. Raises OcelotError."""
     from ocelot import __version__
-    from ocelot.resume import understand
 
-    understand(fd)
+    state = read(fd)
+    snapshots.understand(state.version, state.body)
     return f"ocelot {__version__} (Python {sys.version.split()[0]})"

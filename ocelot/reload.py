@@ -39,7 +39,7 @@ from supervisor.reload import (
 from supervisor.replicas import base_of, instances
 
 if TYPE_CHECKING:
-    from ocelot.pid1 import Life
+    from ocelot.life import Life
 
 READ_TIMEOUT = 30.0
 """Seconds for the file to be read and checked: it may lie on a network file system."""

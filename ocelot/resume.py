@@ -25,9 +25,10 @@ from ocelot.config import structs
 from ocelot.config.loading import Kind
 from ocelot.ending import Ending
 from ocelot.errors import OcelotError
+from ocelot.life import Life
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import TOOLS, Inherited, keep_descriptors
-from ocelot.pid1 import Life
+from ocelot.pid1 import Pid1
 from ocelot.statefile import read
 from ocelot.wire.protocol import Problem, ReexecReply
 from supervisor import snapshots
@@ -35,34 +36,18 @@ from supervisor.door import Door
 from supervisor.snapshots import LifeSnapshot, unpack_environment
 
 
-def understand(fd: int) -> LifeSnapshot:
-    """The state in the memory file ``fd``. Raises OcelotError if this ocelot does not know what to make of it."""
-    state = read(fd)
-    if state.version != snapshots.VERSION:
-        raise OcelotError(
-            f"cannot take over: the state has version {state.version}, ocelot {__version__} reads {snapshots.VERSION}",
-            hint="use a runtime that is nearer to the one that runs, or reboot",
-        )
-    try:
-        kept = snapshots.decode(state.body)
-    except msgspec.DecodeError as error:
-        raise OcelotError(f"cannot take over: the state is not understood: {error}") from error
-    if kept.bootstrap is None and kept.supervise is None:
-        raise OcelotError("cannot take over: the state has no configuration")
-    return kept
-
-
 def run(fd: int, committed: Callable[[], None], *, back: bool = False) -> Ending:
     """Go on with the state in ``fd``, to the end of that life. ``committed`` is called when there is no way back any more.
 
     ``back``: this is the image that wrote the state, and another one was not able to go on.
     """
-    kept = understand(fd)
+    state = read(fd)
+    kept = snapshots.understand(state.version, state.body)
     if kept.pid != os.getpid():
         raise OcelotError(
             f"cannot take over: this is the state of process {kept.pid}", hint="ocelotctl reexec does all of this"
         )
-    life = Life(
+    life = Pid1(
         cast(Kind, kept.kind),
         os.fsdecode(kept.file) if kept.file is not None else None,
         inherited=Inherited(

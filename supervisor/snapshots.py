@@ -19,7 +19,9 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from ocelot import __version__
 from ocelot.config import structs
+from ocelot.errors import OcelotError
 from ocelot.states import Cause, ExitStatus, Goal, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
@@ -290,13 +292,24 @@ class LifeSnapshot(Snapshot, kw_only=True):
 
 
 def encode(life: LifeSnapshot) -> bytes:
-    """As MessagePack, for :func:`decode` in another image."""
+    """As MessagePack, for :func:`understand` in another image."""
     return msgspec.msgpack.encode(life)
 
 
-def decode(data: bytes) -> LifeSnapshot:
-    """Raises msgspec.DecodeError or msgspec.ValidationError."""
-    return msgspec.msgpack.decode(data, type=LifeSnapshot)
+def understand(version: int, body: bytes) -> LifeSnapshot:
+    """What another image has written. Raises OcelotError if this ocelot does not know what to make of it."""
+    if version != VERSION:
+        raise OcelotError(
+            f"cannot take over: the state has version {version}, ocelot {__version__} reads {VERSION}",
+            hint="use a runtime that is nearer to the one that runs, or reboot",
+        )
+    try:
+        kept = msgspec.msgpack.decode(body, type=LifeSnapshot)
+    except msgspec.DecodeError as error:
+        raise OcelotError(f"cannot take over: the state is not understood: {error}") from error
+    if kept.bootstrap is None and kept.supervise is None:
+        raise OcelotError("cannot take over: the state has no configuration")
+    return kept
 
 
 def pack_environment(environment: Mapping[str, str]) -> list[bytes]:

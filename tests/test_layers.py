@@ -32,6 +32,7 @@ FLOORS = {
     "ocelot.vsock_stream": WINGS,
     "ocelot.image": LIFE,
     "ocelot.convert": LIFE,
+    "ocelot.life": LIFE,
     "ocelot.pid1": LIFE,
     "ocelot.beginning": LIFE,
     "ocelot.booting": LIFE,

@@ -11,8 +11,7 @@ import trio
 
 from ocelot.config import structs
 from ocelot.errors import OcelotError
-from ocelot.resume import understand
-from ocelot.statefile import State, write
+from ocelot.statefile import State, read, write
 from ocelot.states import Cause, ExitStatus, Goal
 from ocelot.states import State as ProcessState
 from ocelot.wire.protocol import BootTimeline, ExitInfo, Span
@@ -87,7 +86,7 @@ LIFE = LifeSnapshot(
 
 
 def test_a_round_trip() -> None:
-    again = snapshots.decode(snapshots.encode(LIFE))
+    again = snapshots.understand(snapshots.VERSION, snapshots.encode(LIFE))
     assert again == LIFE
     assert snapshots.unpack_environment(again.inherited.environment) == {"A": os.fsdecode(b"\xff=\xfe")}
 
@@ -99,7 +98,8 @@ def test_the_descriptors_that_must_stay_open() -> None:
 def handed_over(version: int, body: bytes) -> LifeSnapshot:
     fd = write(State(version, ("ocelot",), body))
     try:
-        return understand(fd)
+        state = read(fd)
+        return snapshots.understand(state.version, state.body)
     finally:
         os.close(fd)
 
