@@ -86,7 +86,14 @@ def desk(
     file = folder / "ocelot.yaml"
     control = {"socket": path, **sections.pop("control", {})}
     file.write_text(json.dumps({"version": "1.0", "processes": processes, "control": control, **sections}))
-    log = folder / "log"
+    with supervising(file, path, program) as machine:
+        yield machine
+
+
+@contextmanager
+def supervising(file: Path, path: str, program: Sequence[str] = (sys.executable, "-m", "ocelot")) -> Iterator[Desk]:
+    """Supervise the processes of ``file``, whose control socket is ``path``; otherwise as :func:`desk`."""
+    log = file.with_name("log")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*program, "supervise", str(file)],

@@ -1,4 +1,4 @@
-"""nginx, redis, PostgreSQL and Prometheus under one ``ocelot supervise``, from one file as a user would write it.
+"""nginx, redis, PostgreSQL and Prometheus under one ``ocelot supervise``, from one file as a user writes it (examples/site.yaml).
 
 They are started in order, each with its own way to say that it is ready; killed; reconfigured; their logs rotated; their
 supervisor replaced; and stopped so that the database needs no recovery.
@@ -6,9 +6,11 @@ supervisor replaced; and stopped so that the database needs no recovery.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import tempfile
@@ -16,11 +18,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from string import Template
 
 import pytest
 
-from integration.desk import Desk, desk
+from integration.desk import PATIENCE, Desk, supervising
 from integration.lab import cache
 
 NGINX = cache.daemon("nginx", "/usr/sbin/nginx")
@@ -60,7 +62,8 @@ class Site:
         assert POSTGRES
         assert PROMETHEUS
         self.folder = folder
-        self.metrics, self.web, self.prometheus = free_ports(3)
+        self.file = folder / "ocelot.yaml"
+        self.metrics, self.web, self.prometheus, self.store_port, self.database_port = free_ports(5)
         self.user = an_account()
         account = pwd.getpwnam(self.user)
         folder.chmod(0o755)
@@ -71,12 +74,13 @@ class Site:
         for name in ("pg", "redis"):
             os.chown(folder / name, account.pw_uid, account.pw_gid)
         self.page("first")
+        self.write()
 
     def page(self, text: str) -> None:
         (self.folder / "nginx" / "index.html").write_text(f"{text}\n")
         (self.folder / "nginx" / "nginx.conf").write_text(
             f"""
-            daemon off; pid {self.folder}/nginx/pid; error_log stderr; worker_processes 1;
+            pid {self.folder}/nginx/pid; error_log stderr; worker_processes 1;
             events {{ worker_connections 64; }}
             http {{
               log_format line '$request_uri'; access_log /dev/stdout line;
@@ -89,90 +93,43 @@ class Site:
         )
         (self.folder / "nginx" / "nginx.conf").chmod(0o644)
 
-    def processes(self) -> dict[str, Any]:
+    def write(self) -> None:
+        """The file of the user, and what Prometheus is told to look at."""
         assert NGINX
         assert PROMETHEUS
-        again = {"type": "Always", "backoff": "100ms", "multiplier": 1}
-        binaries = self.database.program.parent
-        data = f"{self.folder}/pg/data"
-        config = self.folder / "prometheus" / "prometheus.yml"
-        target = f"127.0.0.1:{self.metrics}"
-        config.write_text(
+        (self.folder / "prometheus" / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s}\n"
-            f"scrape_configs: [{{job_name: ocelot, static_configs: [{{targets: ['{target}']}}]}}]\n"
+            f"scrape_configs: [{{job_name: ocelot, static_configs: [{{targets: ['127.0.0.1:{self.metrics}']}}]}}]\n"
         )
 
-        def libraries(daemon: cache.Daemon) -> dict[str, str]:
-            return {key: value for key, value in daemon.environment.items() if key == "LD_LIBRARY_PATH"}
+        def libraries(daemon: cache.Daemon) -> str:
+            """Empty where the daemon is installed, and not only unpacked."""
+            return json.dumps({key: value for key, value in daemon.environment.items() if key == "LD_LIBRARY_PATH"})
 
-        def often(handler: dict[str, Any]) -> dict[str, Any]:
-            return {"handler": handler, "period": "500ms", "timeout": "500ms", "failureThreshold": 60}
+        self.file.write_text(
+            Template((Path(__file__).parent / "examples" / "site.yaml").read_text()).substitute(
+                folder=self.folder,
+                user=self.user,
+                nginx=NGINX.program,
+                redis=self.store.program,
+                prometheus=PROMETHEUS.program,
+                postgres_bin=self.database.program.parent,
+                nginx_environment=libraries(NGINX),
+                redis_environment=libraries(self.store),
+                postgres_environment=libraries(self.database),
+                nginx_port=self.web,
+                redis_port=self.store_port,
+                postgres_port=self.database_port,
+                prometheus_port=self.prometheus,
+                metrics_port=self.metrics,
+            )
+        )
 
-        return {
-            "initdb": {
-                "type": "oneshot",
-                "program": "/bin/sh",
-                "arguments": [
-                    "-c",
-                    f"test -e {data}/PG_VERSION || {binaries}/initdb -D {data} --no-sync -A trust -U o",
-                ],
-                "user": self.user,
-                "environmentVariables": libraries(self.database),
-            },
-            "postgres": {
-                "program": str(binaries / "postgres"),
-                "arguments": ["-D", data, "-k", f"{self.folder}/pg", "-c", "listen_addresses=", "-c", "fsync=off"],
-                "user": self.user,
-                "dependsOn": ["initdb"],
-                "environmentVariables": libraries(self.database),
-                "shutdownSignal": "SIGINT",
-                "terminationGracePeriod": "30s",
-                "restartPolicy": again,
-                "readinessProbe": often(
-                    {
-                        "type": "exec",
-                        "command": [str(binaries / "pg_isready"), "-h", f"{self.folder}/pg", "-d", "postgres"],
-                    }
-                ),
-            },
-            "redis": {
-                "program": str(self.store.program),
-                "arguments": [
-                    *("--port", "0", "--unixsocket", f"{self.folder}/redis/sock", "--dir", f"{self.folder}/redis"),
-                    *("--appendonly", "yes", "--appendfsync", "always", "--supervised", "systemd"),
-                ],
-                "user": self.user,
-                "environmentVariables": libraries(self.store),
-                "notify": "systemd",
-                "restartPolicy": again,
-            },
-            "nginx": {
-                "program": str(NGINX.program),
-                "arguments": ["-c", f"{self.folder}/nginx/nginx.conf", "-e", "stderr", "-p", f"{self.folder}/nginx"],
-                "environmentVariables": libraries(NGINX),
-                "dependsOn": {"postgres": {"condition": "Healthy"}, "redis": {"condition": "Healthy"}},
-                "shutdownSignal": "SIGQUIT",
-                "reloadSignal": "SIGHUP",
-                "restartPolicy": again,
-                "readinessProbe": often({"type": "httpGet", "port": self.web, "path": "/index.html?probe"}),
-                "log": {
-                    "stdout": {
-                        "destination": {"type": "file", "path": f"{self.folder}/nginx/access.log"},
-                        "rotation": {"maxSizeBytes": "4KiB", "maxFiles": 100},
-                    }
-                },
-            },
-            "prometheus": {
-                "program": str(PROMETHEUS.program),
-                "arguments": [
-                    f"--config.file={config}",
-                    f"--storage.tsdb.path={self.folder}/prometheus/data",
-                    f"--web.listen-address=127.0.0.1:{self.prometheus}",
-                ],
-                "restartPolicy": again,
-                "readinessProbe": often({"type": "httpGet", "port": self.prometheus, "path": "/-/ready"}),
-            },
-        }
+    def change(self, old: str, new: str) -> None:
+        """As with an editor."""
+        text = self.file.read_text()
+        assert text.count(old) == 1, old
+        self.file.write_text(text.replace(old, new))
 
     def get(self, path: str = "/index.html") -> tuple[str, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.web}{path}", timeout=10) as reply:
@@ -180,15 +137,8 @@ class Site:
 
     def sql(self, text: str) -> str:
         command = [
-            str(self.database.program.parent / "psql"),
-            "-h",
-            f"{self.folder}/pg",
-            "-U",
-            "o",
-            "-d",
-            "postgres",
-            "-Atc",
-            text,
+            *(str(self.database.program.parent / "psql"), "-h", "127.0.0.1", "-p", str(self.database_port)),
+            *("-U", "o", "-d", "postgres", "-Atc", text),
         ]
         done = subprocess.run(
             command, env=self.database.environment, capture_output=True, text=True, timeout=30, check=False
@@ -197,25 +147,29 @@ class Site:
         return done.stdout.strip()
 
     def redis(self, *words: str) -> str:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            client.connect(f"{self.folder}/redis/sock")
+        with socket.create_connection(("127.0.0.1", self.store_port), timeout=10) as client:
             client.sendall((" ".join(words) + "\r\n").encode())
             return client.recv(4096).decode().split("\r\n")[-2]
 
-    def scraped(self, query: str) -> str:
-        """The value of ``query`` as soon as Prometheus has one."""
+    def scraped(self, metric: str, after: float = 0.0) -> str:
+        """The value of ``metric`` as soon as Prometheus has one, of a scrape ``after`` that time."""
+        query = f"{metric} and timestamp({metric}) > {after}"
         address = f"http://127.0.0.1:{self.prometheus}/api/v1/query?query={urllib.request.quote(query)}"  # type: ignore[attr-defined]
 
         def ask() -> str | None:
             with urllib.request.urlopen(address, timeout=10) as reply:
                 found = json.load(reply)["data"]["result"]
+            assert len(found) < 2, found
             return str(found[0]["value"][1]) if found else None
 
         return until(ask, query)
 
-    def file(self) -> Path:
-        return self.folder / "ocelot.yaml"
+    def state_of_the_database(self) -> str:
+        """As it stands on the disk, pg_controldata(1)."""
+        command = [str(self.database.program.parent / "pg_controldata"), "-D", f"{self.folder}/pg/data"]
+        environment = {**self.database.environment, "LC_ALL": "C"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
+        return next(line.partition(":")[2].strip() for line in done.stdout.splitlines() if "cluster state" in line)
 
 
 def until(look: Callable[[], str | None], what: str, patience: float = 30.0) -> str:
@@ -224,6 +178,17 @@ def until(look: Callable[[], str | None], what: str, patience: float = 30.0) -> 
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
     return found
+
+
+def text_of(file: Path) -> str:
+    """Of a log, also of one that is being compressed or moved away: then it is elsewhere, and read there."""
+    if file.suffix == ".part":
+        return ""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    return (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
 
 
 def pids(machine: Desk) -> dict[str, int]:
@@ -246,7 +211,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def machine(site: Site) -> Iterator[Desk]:
-    with desk(site.folder, site.processes(), metrics={"listen": f"127.0.0.1:{site.metrics}"}) as machine:
+    with supervising(site.file, f"{site.folder}/run/control.sock") as machine:
         all_ready(machine)
         yield machine
 
@@ -263,28 +228,34 @@ def test_all_serve_and_the_database_is_not_roots(site: Site, machine: Desk) -> N
 def test_all_come_back_after_kill_9(site: Site, machine: Desk) -> None:
     before = pids(machine)
     for pid in before.values():
-        os.kill(pid, 9)
+        os.kill(pid, signal.SIGKILL)
+    killed = time.time()
     until(lambda: "new" if not set(pids(machine).values()) & set(before.values()) else None, "new pids")
     all_ready(machine)
     assert site.sql("select count(*) from kept") == "1"
     assert site.redis("GET", "kept") == "yes"
     assert site.get()[0] == "first"
+    log = machine.ctl("logs", "postgres").stdout
+    assert "automatic recovery in progress" in log  # what a stop must not leave behind: see below
     restarts = {each["name"]: each["restartsByCause"] for each in machine.json("status")["processes"]}
     assert all(restarts[name].get("signal") == 1 for name in before), restarts
+    assert site.scraped('ocelot_process_restarts_total{process="postgres",cause="signal"}', after=killed) == "1"
 
 
 def test_no_line_of_the_log_is_lost_while_it_rotates(site: Site, machine: Desk) -> None:
+    before = pids(machine)["nginx"]
     asked = [f"/index.html?{number:04}" for number in range(1200)]
     for path in asked:
         site.get(path)
 
     def written() -> str | None:
-        lines = [line for file in site.folder.glob("nginx/access.log*") for line in file.read_text().splitlines()]
+        lines = [line for file in site.folder.glob("nginx/access.log*") for line in text_of(file).splitlines()]
         found = sorted(line for line in lines if line.startswith("/index.html?") and "probe" not in line)
         return "all" if found == asked else None
 
     assert until(written, "every request in the log, once") == "all"
-    assert len(list(site.folder.glob("nginx/access.log*"))) > 3
+    assert len(list(site.folder.glob("nginx/access.log.*.gz"))) > 3
+    assert pids(machine)["nginx"] == before
 
 
 def test_a_reload_touches_only_what_has_changed(site: Site, machine: Desk) -> None:
@@ -295,28 +266,31 @@ def test_a_reload_touches_only_what_has_changed(site: Site, machine: Desk) -> No
     until(lambda: "yes" if site.get() == ("second", "second") else None, "the new page")
     assert pids(machine) == before
 
-    file = json.loads(site.file().read_text())
-    file["processes"]["redis"]["environmentVariables"]["NEW"] = "1"
-    site.file().write_text(json.dumps(file))
+    site.change("--supervised, systemd]", "--supervised, systemd, --maxmemory, 64mb]")
     shown = machine.ctl("reload", "--dry-run").stdout
-    assert "redis: environmentVariables.NEW" in shown
+    assert "~ redis: arguments: " in shown
+    assert "would be restarted: redis\n" in shown
     assert pids(machine) == before
     done = machine.ctl("reload", timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     all_ready(machine)
     assert {name for name, pid in pids(machine).items() if pid != before[name]} == {"redis"}
     assert site.redis("GET", "kept") == "yes"
+    assert site.redis("CONFIG", "GET", "maxmemory") == str(64 << 20)
 
-    site.file().write_text(json.dumps(file).replace('"Always"', '"Allways"', 1))
+    after = pids(machine)
+    site.change("notify: systemd", "notify: sytemd")
     refused = machine.ctl("reload")
     assert refused.returncode == 1
-    assert "Allways" in refused.stderr + refused.stdout
-    site.file().write_text(json.dumps(file))
+    assert 'did you mean "systemd"?' in refused.stderr
+    assert pids(machine) == after
+    site.change("notify: sytemd", "notify: systemd")
     assert site.get()[0] == "second"
 
 
 def test_another_image_of_ocelot_goes_on_with_all_of_them(site: Site, machine: Desk) -> None:
     before = pids(machine)
+    replaced = time.time()
     done = machine.ctl("reexec", timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     all_ready(machine)
@@ -324,15 +298,29 @@ def test_another_image_of_ocelot_goes_on_with_all_of_them(site: Site, machine: D
     assert site.get()[0] == "second"
     site.sql("insert into kept values (2)")
     assert site.redis("GET", "kept") == "yes"
+    counted = 'ocelot_process_restarts_total{process="postgres",cause="signal"}'
+    assert site.scraped(counted, after=replaced) == "1"  # Prometheus goes on scraping, and no counter begins anew
 
 
 def test_the_database_stops_cleanly_and_needs_no_recovery(site: Site, machine: Desk) -> None:
     kept = site.sql("select count(*) from kept")
-    machine.ctl("stop", "postgres", timeout=60)
+    done = machine.ctl("stop", "postgres", timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert site.state_of_the_database() == "shut down"
     assert "database system is shut down" in machine.ctl("logs", "postgres").stdout
+    assert site.get()[0] == "second"  # what depends on it goes on without it
     machine.ctl("start", "postgres", timeout=60)
     all_ready(machine)
     log = machine.ctl("logs", "postgres").stdout.rpartition("database system is shut down")[2]
     assert "database system was shut down at" in log
     assert "recovery" not in log
     assert site.sql("select count(*) from kept") == kept
+
+
+def test_at_the_end_all_stop_in_order_and_the_database_is_whole(site: Site, machine: Desk) -> None:
+    machine.process.send_signal(signal.SIGTERM)
+    assert machine.process.wait(PATIENCE) == 0
+    end = machine.log.read_text().rpartition("SIGTERM: stops everything in order")[2]
+    assert end.index("ocelot: nginx: stopped") < end.index("ocelot: postgres: stopped")
+    assert "SIGKILL" not in end
+    assert site.state_of_the_database() == "shut down"
