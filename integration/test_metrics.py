@@ -90,7 +90,7 @@ PARENT = {
     "program": "/bin/sh",
     "arguments": [
         "-c",
-        "sleep 1000 & (exec setsid sleep 1000) & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; wait",
+        "sleep 1000 & (exec setsid sleep 1000) & i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; wait",
     ],
 }
 
