@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from integration.bench import picture, readme
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.config import templates
-from tests.test_readme import typed
+from tests.test_readme import README, typed
 
 ENDLESS = ("logs -f", "events -f", "attach", "top", "shell")
 """They go on until somebody ends them; what they show is tested elsewhere."""
@@ -74,3 +76,11 @@ def test_what_a_desk_begins_with(tmp_path: Path) -> None:
         ("man", "ocelotctl.1"),
     ):
         assert len(ocelot(*words).stdout) > 1000, words
+
+
+def test_the_table_of_the_benchmark_and_its_picture_are_of_one_run() -> None:
+    told = readme.shown(README.read_text())
+    texts = [each.text for each in ElementTree.parse(README.parent / readme.PICTURE).iter() if each.text]
+    for what, title in picture.PANELS.items():
+        drawn = texts[texts.index(title) + 2]  # after the title, and the name of the first bar
+        assert told[readme.ROWS[what].partition(" (")[0]] == drawn, title

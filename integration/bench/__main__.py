@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from integration.bench import boots, desk, picture, report, systems
+from integration.bench import boots, desk, picture, readme, report, systems
 from integration.bench.figures import Figure, Table
 from integration.lab import cache
 from integration.lab.vm import ACCEL, ConsoleError
@@ -34,7 +34,15 @@ def main() -> int:
     parser.add_argument("-o", "--output", help="write the tables there too")
     parser.add_argument("--json", metavar="FILE", help="write what was measured on this machine there")
     parser.add_argument("--svg", metavar="FILE", help="draw what was measured on this machine there")
+    parser.add_argument(
+        "--readme", action="store_true", help="write the tables of this machine, and the picture, into the README"
+    )
+    parser.add_argument(
+        "--from", dest="earlier", metavar="FILE", help="measure nothing: this is the --json of an earlier run"
+    )
     options = parser.parse_args()
+    if options.readme and (options.quick or options.measurement or options.only == "boot"):
+        parser.error("--readme is for a whole run on this machine: without --quick, --measurement and --only boot")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then too
     began = time.monotonic()
 
@@ -43,7 +51,7 @@ def main() -> int:
 
     tables: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ocelot-bench-") as name:
-        if options.only != "desk":
+        if options.only != "desk" and not options.earlier:
             tables.append(machines(Path(name), options.runs, say).markdown())
         if options.only != "boot":
             tables.append(_at_home(Path(name), options, say))
@@ -152,11 +160,16 @@ def _explain(table: Table, size: int) -> None:
 
 def _at_home(folder: Path, options: argparse.Namespace, say: Callable[[str], None]) -> str:
     effort = desk.QUICK if options.quick else desk.Effort()
-    results = desk.measure(folder, effort, say, only=options.measurement)
+    if options.earlier:
+        results = report.read(json.loads(Path(options.earlier).read_text()))
+    else:
+        results = desk.measure(folder, effort, say, only=options.measurement)
     if options.json:
         Path(options.json).write_text(json.dumps(report.document(results), indent=1) + "\n")
     if options.svg:
         Path(options.svg).write_text(picture.svg(results))
+    if options.readme:
+        readme.write(results, cache.CHECKOUT)
     return report.markdown(results)
 
 

@@ -270,7 +270,10 @@ def _control(bench: Bench) -> None:
 
 def _logs(bench: Bench) -> None:
     """How fast a service can write to a log, each system in turn."""
-    found = logs.measure(bench.folder, bench.effort.rounds, bench.effort.megabytes)
+    supervisord = bench.tools.supervisord
+    found = logs.measure(
+        bench.folder, bench.effort.rounds, bench.effort.megabytes, str(supervisord) if supervisord else None
+    )
     for name, figure in found.items():
         bench.results.add("log throughput", name, figure.unit, *figure.samples)
 

@@ -24,6 +24,8 @@ class Figure:
 
 def plain(value: float) -> str:
     """Three digits, as many of them behind the point as it takes."""
+    if not value:
+        return "0"
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

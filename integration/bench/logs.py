@@ -62,12 +62,12 @@ OCELOT: dict[str, dict[str, Any]] = {
 System = Callable[[Path, list[str]], "list[str] | str"]
 
 
-def measure(folder: Path, rounds: int = 5, megabytes: int = 300) -> dict[str, Figure]:
+def measure(folder: Path, rounds: int = 5, megabytes: int = 300, supervisord: str | None = None) -> dict[str, Figure]:
     """MB/s by system, as many ``rounds`` each; peers that are not installed are left out."""
     taken: dict[str, list[float]] = {}
     blocks = megabytes * 1_000_000 // BLOCK
     for _ in range(rounds):
-        for name, system in systems().items():
+        for name, system in systems(supervisord).items():
             place = folder / "place"
             place.mkdir()
             try:
@@ -78,13 +78,13 @@ def measure(folder: Path, rounds: int = 5, megabytes: int = 300) -> dict[str, Fi
     return {name: Figure(tuple(found), "MB/s") for name, found in taken.items()}
 
 
-def systems() -> dict[str, System]:
+def systems(supervisord: str | None) -> dict[str, System]:
     """What is measured: each makes its files in a folder and returns the command that runs the writer there."""
     found: dict[str, System] = {BARE: _bare}
     for name, log in OCELOT.items():
         found[name] = _ocelot(log)
-    if shutil.which("supervisord"):
-        found["supervisord, rotated"] = _supervisord
+    if supervisord is not None:
+        found["supervisord, rotated"] = _supervisord(supervisord)
     if shutil.which("s6-log"):
         found["s6-log, rotated"] = _piped(f"s6-log n{KEPT} s{LIMIT} ./logs")
     if shutil.which("svlogd"):
@@ -152,7 +152,15 @@ def _ocelot(log: dict[str, Any]) -> System:
     return system
 
 
-def _supervisord(place: Path, writer: list[str]) -> list[str]:
+def _supervisord(program: str) -> System:
+    def system(place: Path, writer: list[str]) -> list[str]:
+        _configure_supervisord(place, writer)
+        return [program, "-c", str(place / "supervisord.conf")]
+
+    return system
+
+
+def _configure_supervisord(place: Path, writer: list[str]) -> None:
     script = place / "writer.py"
     script.write_text(WRITER)
     (place / "supervisord.conf").write_text(
@@ -160,7 +168,6 @@ def _supervisord(place: Path, writer: list[str]) -> list[str]:
         f"[program:writer]\ncommand={writer[0]} {script} {writer[3]} {writer[4]} 1000\nautorestart=false\nstartsecs=0\n"
         f"stdout_logfile={place}/log\nstdout_logfile_maxbytes={LIMIT}\nstdout_logfile_backups={KEPT}\n"
     )
-    return ["supervisord", "-c", str(place / "supervisord.conf")]
 
 
 def _user() -> str:
@@ -175,7 +182,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=300, help="that the service writes (300)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ocelot-logs-") as name:
-        found = measure(Path(name), options.rounds, options.megabytes)
+        found = measure(Path(name), options.rounds, options.megabytes, shutil.which("supervisord"))
     bare = found[BARE].value
     for system, figure in found.items():
         spread = f"{min(figure.samples):,.0f}-{max(figure.samples):,.0f}"

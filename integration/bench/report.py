@@ -7,7 +7,7 @@ from typing import Any
 
 from integration.bench.desk import Results
 from integration.bench.figures import Figure, plain
-from integration.bench.targets import judge, p99
+from integration.bench.targets import TARGETS, judge, p99
 
 COLUMNS = ("ocelot", "C loop", "bare trio", "s6", "runit", "supervisord", "circus", "tini")
 
@@ -49,12 +49,10 @@ def markdown(results: Results) -> str:
     lines = ["### Supervision on this machine", "", f"| | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for what, title in TITLES.items():
         if what in results.samples:
-            cells = (_cell(results, what, name, str) for name in columns)
+            cells = (_cell(results, what, name) for name in columns)
             lines.append(f"| {title} | {' | '.join(cells)} |")
             if what == "kill to restarted":
-                cells = (
-                    _cell(results, what, name, lambda figure: f"{plain(p99(figure))} {figure.unit}") for name in columns
-                )
+                cells = (_percentile(results, what, name) for name in columns)
                 lines.append(f"| {title}, 99th percentile | {' | '.join(cells)} |")
     lines += [
         "",
@@ -63,24 +61,37 @@ def markdown(results: Results) -> str:
     ]
     lines += _throughput(results)
     lines += ["| target | ocelot | limit in this run | |", "|---|---:|---:|---|"]
-    for verdict in judge(results):
+    judged = judge(results)
+    for verdict in judged:
         value, bound = (f"{plain(number)} {verdict.unit}" for number in (verdict.value, verdict.bound))
         lines.append(
             f"| {verdict.target.words} | {value} | {bound} | {'reached' if verdict.reached else '**not reached**'} |"
         )
+    left = [target for target in TARGETS if target not in [verdict.target for verdict in judged]]
+    lines += [f"| {target.words} | | | not judged: it was not measured, or whom it names was not |" for target in left]
     return "\n".join([*lines, "", *(f"- {note}" for note in (*results.notes, *NOTES))])
 
 
-def _cell(results: Results, what: str, who: str, shown: Any) -> str:
+def _cell(results: Results, what: str, who: str) -> str:
     figure, ours = results.figure(what, who), results.figure(what, "ocelot")
     if figure is None:
         return ""
-    text: str = shown(figure)
-    if shown is str and len(figure.samples) > 2 and figure.value:
+    text = str(figure)
+    if len(figure.samples) > 2 and figure.value:
         text += f" ±{spread(figure):.0%}"
-    if who != "ocelot" and ours is not None and ours.value and figure.value and shown is str:
-        text += f" ({plain(figure.value / ours.value)}x)"
-    return text
+    return text + (_ratio(figure.value, ours.value) if who != "ocelot" and ours is not None else "")
+
+
+def _percentile(results: Results, what: str, who: str) -> str:
+    figure, ours = results.figure(what, who), results.figure(what, "ocelot")
+    if figure is None:
+        return ""
+    text = f"{plain(p99(figure))} {figure.unit}"
+    return text + (_ratio(p99(figure), p99(ours)) if who != "ocelot" and ours is not None else "")
+
+
+def _ratio(theirs: float, ours: float) -> str:
+    return f" ({plain(theirs / ours)}x)" if theirs and ours else ""
 
 
 def spread(figure: Figure) -> float:
@@ -99,6 +110,11 @@ def _throughput(results: Results) -> list[str]:
         if figure is not None:
             lines.append(f"| {name} | {figure} | {plain(figure.value / bare.value)}x |")
     return [*lines, ""]
+
+
+def read(document: dict[str, Any]) -> Results:
+    """The other way round."""
+    return Results(document["samples"], document["units"], document["notes"])
 
 
 def document(results: Results) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Verdict:
 def p99(figure: Figure) -> float:
     """The 99th percentile (nearest rank)."""
     ordered = sorted(figure.samples)
-    return ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
+    return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
 def _share(
