@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
+from ocelot.cli import trees
 from ocelot.complete import SHELLS, script
 
 
@@ -86,7 +87,7 @@ def test_words_names_and_options_are_completed(shell: str, machine: Desk, tmp_pa
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     file = tmp_path / "completion"
-    file.write_text(script(shell))
+    file.write_text(script(shell, trees()))
     driver = tmp_path / "driver"
     driver.write_text({"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell])
     environment = {**machine.environment, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HOME": str(tmp_path)}
@@ -145,7 +146,7 @@ def test_the_tab_key_on_a_terminal(shell: str, machine: Desk, tmp_path: Path) ->
     """The whole way, as people have it: the script is read, the key is pressed, the command runs."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    (tmp_path / "completion").write_text(script(shell))
+    (tmp_path / "completion").write_text(script(shell, trees()))
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     environment = {**machine.environment, "PATH": path, "HOME": str(tmp_path), "TERM": "xterm", "PS1": "$ "}
     terminal = Terminal(INTERACTIVE[shell], environment)

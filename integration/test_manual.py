@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ocelot.cli import trees
 from ocelot.manual import install
 
 
@@ -19,7 +20,7 @@ from ocelot.manual import install
 def test_formatters_have_nothing_to_complain_about(tmp_path: Path, command: list[str]) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    for path in install(str(tmp_path)):
+    for path in install(str(tmp_path), trees()):
         done = subprocess.run([*command, path], capture_output=True, text=True, check=False)
         complaints = done.stdout if command[0] == "mandoc" else done.stderr
         assert (done.returncode, complaints) == (0, ""), path

@@ -91,7 +91,7 @@ def _by_name(called_as: str, arguments: list[str]) -> list[str]:
         case "init":
             return ["bootstrap", "run", *arguments]
         case "tini":
-            return ["entry", *arguments]
+            return ["--version"] if arguments == ["--version"] else ["entry", *arguments]
         case "pause":
             return ["idle", *arguments]
     return arguments
@@ -120,7 +120,7 @@ _COMMANDS = (*_BOOTSTRAP, "supervise", *_REAPING, *_DESK)
 
 
 def parser(only: str | None = None, *, images: bool = False) -> argparse.ArgumentParser:
-    """The tree, or as much of it as parses the command ``only``. Also read by the completion generator.
+    """The tree, or as much of it as parses the command ``only``.
 
     ``images``: with what is below ``initramfs`` and ``runtime``; OcelotError where that is left out.
     """
@@ -150,7 +150,18 @@ def parser(only: str | None = None, *, images: bool = False) -> argparse.Argumen
         from ocelot.commands import desk
 
         desk.add(commands, images=images)
+        top.set_defaults(trees=trees)
     return top
+
+
+def trees() -> dict[str, argparse.ArgumentParser]:
+    """Both command lines by the name of their program, as far as they are here: a runtime has no tools for images."""
+    from ocelot import ctl
+
+    try:
+        return {"ocelot": parser(images=True), "ocelotctl": ctl.parser()}
+    except OcelotError:
+        return {"ocelot": parser(), "ocelotctl": ctl.parser()}
 
 
 def _is_file(argument: str) -> bool:

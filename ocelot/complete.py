@@ -7,7 +7,7 @@ tree as data, and a few lines that walk the words typed so far down that tree.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 SHELLS = ("bash", "zsh", "fish")
@@ -40,26 +40,10 @@ class Command:
     positionals: tuple[str, str]
 
 
-def script(shell: str) -> str:
-    """What to source in ``shell`` (bash, zsh or fish) to complete both programs."""
-    from ocelot import ctl
-
+def script(shell: str, trees: Mapping[str, argparse.ArgumentParser]) -> str:
+    """What to source in ``shell`` (bash, zsh or fish) to complete the programs of these names."""
     write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
-    return "".join(
-        write(program, tuple(_walk(parser, "")))
-        for program, parser in (("ocelot", _whole_tree()), ("ocelotctl", ctl.parser()))
-    )
-
-
-def _whole_tree() -> argparse.ArgumentParser:
-    """Of ``ocelot``, as far as it is here: a runtime has no tools for images."""
-    from ocelot import cli
-    from ocelot.errors import OcelotError
-
-    try:
-        return cli.parser(images=True)
-    except OcelotError:
-        return cli.parser()
+    return "".join(write(program, tuple(_walk(parser, ""))) for program, parser in trees.items())
 
 
 def _walk(parser: argparse.ArgumentParser, path: str, help: str = "") -> Iterator[Command]:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from ocelot import ctl
+from ocelot.cli import trees
 from ocelot.config.schema import schema
 from ocelot.manual import PAGES, install, page
 from ocelot.manual.commands import _walk
@@ -19,7 +20,7 @@ def unformatted(text: str) -> str:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_line_is_text_or_a_request_that_is_meant(name: str) -> None:
-    for line in page(name).splitlines():
+    for line in page(name, trees()).splitlines():
         if line.startswith((".", "'")):
             assert line.split(" ")[0] in {".TH", ".nh", ".ad", ".SH", ".SS", ".PP", ".TP", ".nf", ".fi", ".RS", ".RE"}
         assert line == line.rstrip()
@@ -28,7 +29,7 @@ def test_every_line_is_text_or_a_request_that_is_meant(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "parser"), [("ocelotctl.1", ctl.parser())])
 def test_every_command_and_every_option_is_there(name: str, parser) -> None:
-    text = unformatted(page(name))
+    text = unformatted(page(name, trees()))
     for path, _, command in _walk(parser):
         assert re.search(rf'^\.SS "{path}\b', text, re.MULTILINE), path
         for action in command._actions:
@@ -38,7 +39,7 @@ def test_every_command_and_every_option_is_there(name: str, parser) -> None:
 
 
 def test_the_tools_for_images_are_there_too() -> None:
-    text = unformatted(page("ocelot.1"))
+    text = unformatted(page("ocelot.1", trees()))
     for words in (
         "initramfs build",
         "initramfs inspect FILE",
@@ -50,7 +51,7 @@ def test_the_tools_for_images_are_there_too() -> None:
 
 
 def test_every_key_of_every_record_is_there() -> None:
-    text = unformatted(page("ocelot-bootstrap.5"))
+    text = unformatted(page("ocelot-bootstrap.5", trees()))
     sections = dict(re.findall(r'^\.SS "(\w+)"\n(.*?)(?=^\.S[SH])', text, re.MULTILINE | re.DOTALL))
     for kind in ("bootstrap", "supervise"):
         for name, record in schema(kind)["$defs"].items():
@@ -68,7 +69,7 @@ def test_text_cannot_become_a_request_or_an_escape() -> None:
 
 
 def test_they_are_written_where_man_looks_for_them(tmp_path) -> None:
-    paths = install(str(tmp_path))
+    paths = install(str(tmp_path), trees())
     assert [path.removeprefix(f"{tmp_path}/") for path in paths] == [
         "man1/ocelot.1",
         "man1/ocelotctl.1",
@@ -78,4 +79,4 @@ def test_they_are_written_where_man_looks_for_them(tmp_path) -> None:
 
 def test_a_build_can_be_reproduced(monkeypatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    assert page("ocelotctl.1").splitlines()[0].split(" ")[3] == "1970-01-02"
+    assert page("ocelotctl.1", trees()).splitlines()[0].split(" ")[3] == "1970-01-02"

@@ -111,7 +111,7 @@ def _version(_options: argparse.Namespace) -> int:
 def _completions(options: argparse.Namespace) -> int:
     from ocelot.complete import script
 
-    sys.stdout.write(script(options.shell))
+    sys.stdout.write(script(options.shell, options.trees()))
     return 0
 
 
@@ -121,9 +121,9 @@ def _man(options: argparse.Namespace) -> int:
     except ImportError:
         raise not_here("print it") from None
     if options.directory is not None and options.page is None:
-        install(options.directory)
+        install(options.directory, options.trees())
     elif options.page in PAGES and options.directory is None:
-        sys.stdout.write(page(options.page))
+        sys.stdout.write(page(options.page, options.trees()))
     else:
         which = "no page was named" if options.page is None else f'there is no page "{options.page}"'
         if options.page in PAGES:

@@ -6,14 +6,13 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from ocelot import __version__, cli, ctl
+from ocelot import __version__
 from ocelot.manual.roff import Page, bold, slanted
 from ocelot.verbs.outcome import EXITS
 from ocelot.wire.client import DEFAULT_SOCKET
 
 
-def ocelot() -> str:
-    top = cli.parser(images=True)
+def ocelot(top: argparse.ArgumentParser) -> str:
     page = Page("ocelot", 1, "an init for microVMs and containers", __version__)
     _synopsis(page, top)
     page.section("Description")
@@ -43,8 +42,7 @@ def ocelot() -> str:
     return page.text()
 
 
-def ocelotctl() -> str:
-    top = ctl.parser()
+def ocelotctl(top: argparse.ArgumentParser) -> str:
     page = Page("ocelotctl", 1, "look at a running ocelot, and tell it what to do", __version__)
     _synopsis(page, top)
     page.section("Description")

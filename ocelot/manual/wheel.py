@@ -21,10 +21,11 @@ class ManualPages(BuildHookInterface[Any]):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
+        from ocelot.cli import trees
         from ocelot.manual import install
 
         self._folder = tempfile.TemporaryDirectory()
-        for path in install(self._folder.name):
+        for path in install(self._folder.name, trees()):
             build_data["shared_data"][path] = f"share/man/{os.path.relpath(path, self._folder.name)}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
