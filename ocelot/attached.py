@@ -17,6 +17,9 @@ from ocelot.wire.protocol import (
     TerminalWritten,
 )
 
+PIECE = 32 * 1024
+"""Bytes that are typed in one message."""
+
 Told = TerminalAttached | TerminalWritten | SessionEnded
 
 
@@ -54,7 +57,8 @@ class Attached:
 
     async def type(self, data: bytes) -> None:
         """Send ``data`` as a keyboard would: b"\\r" is the Enter key, b"\\x03" Ctrl-C."""
-        await self._send(TerminalInput(data=data))
+        for start in range(0, len(data), PIECE):
+            await self._send(TerminalInput(data=data[start : start + PIECE]))
 
     async def resize(self, rows: int, columns: int) -> None:
         """The terminal that shows it has another size now."""

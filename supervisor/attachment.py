@@ -50,8 +50,8 @@ SEND = 30.0
 ASK = 5.0
 """Seconds between two looks whether a client is still there that waits for the process to read what it has typed."""
 
-LINE = 1024 * 1024
-"""Bytes of a message from a client."""
+LINE = 128 * 1024
+"""Bytes that a message from a client may have."""
 
 
 def admit(supervisor: Supervised, name: str, request: TerminalRequest) -> TerminalStream:

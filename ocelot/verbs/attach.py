@@ -73,11 +73,14 @@ def _attach(options: Namespace) -> int:
 
 def _to_terminal(options: Namespace, target: str, remote: Remote) -> int:
     """Signals from the keyboard are the terminal's there; others are passed on only where there is no keyboard."""
-    if os.isatty(0) and os.isatty(2):
-        leaving = options.detach_keys.replace(",", " ")
-        _note(f"attached to {options.name}" + (f": {leaving} detaches" if remote.typing and leaving else ""))
+
+    def tell() -> None:
+        if os.isatty(0) and os.isatty(2):
+            keys = options.detach_keys.replace(",", " ")
+            _note(f"attached to {options.name}" + (f": {keys} detaches" if remote.typing and keys else ""))
+
     with _signals(options, target, passing=remote.keys and not remote.typing):
-        status = remote.run()
+        status = remote.run(tell)
     if status is None:
         _note("detached")
         return OK

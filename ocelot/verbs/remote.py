@@ -12,8 +12,8 @@ import signal
 import sys
 from argparse import Namespace
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from select import POLLIN, POLLOUT, poll
 from typing import Any
 
@@ -75,15 +75,14 @@ class Remote:
     def close(self) -> None:
         self._client.socket.close()
 
-    def run(self) -> int | None:
-        """Until the process has ended: its exit status. None: detached. Raises ControlError."""
+    def run(self, begun: Callable[[], None]) -> int | None:
+        """Until the process has ended: its exit status. None: detached. Raises ControlError. ``begun`` is called when keys are read."""
         if not self.keys:
+            begun()
             return self._again(self._look_on)
-        with _woken() as wake:
-            if not self.typing:
-                return self._again(lambda: self._go_between(wake))
-            with raw(), self._left_clean():
-                return self._again(lambda: self._go_between(wake))
+        with _woken() as wake, raw() if self.typing else nullcontext(), self._left_clean():
+            begun()
+            return self._again(lambda: self._go_between(wake))
 
     @contextmanager
     def _left_clean(self) -> Iterator[None]:
@@ -93,12 +92,11 @@ class Remote:
             if self._shows and (back := self._screen.undo()):
                 _write(back)
 
-    def _again(self, session: Any) -> int | None:
+    def _again(self, session: Callable[[], int | None]) -> int | None:
         """``session`` until it is over, also over cuts."""
         while True:
             try:
-                found: int | None = session()
-                return found
+                return session()
             except Cut as cut:
                 self.close()
                 await_answer(self._options.socket, cut)

@@ -254,7 +254,7 @@ class TerminalRequest(Wire, kw_only=True):
 
 
 class TerminalInput(Wire, kw_only=True, tag_field="kind", tag="input"):
-    """From the client: what was typed. More is not read while the process does not read this."""
+    """From the client: what was typed, up to 64 KiB at once. More is not read while the process does not read this."""
 
     data: bytes
 
