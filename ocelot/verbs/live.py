@@ -20,8 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ocelot.verbs.arguments import query
+from ocelot.verbs.readings import Readings
 from ocelot.verbs.terminal import colour
-from ocelot.verbs.top import HEADS, KEYS, Readings, Row, View, cells, keys, ordered, press, short, widths
+from ocelot.verbs.top_view import HEADS, KEYS, Row, View, cells, keys, ordered, press, short, widths
 from ocelot.wire.client import Client, Cut
 from ocelot.wire.tables import log_printer, machine_line
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ocelot.verbs.live import window
-from ocelot.verbs.top import Row, View, keys, ordered, plain, press, rows, size
+from ocelot.verbs.top_view import Row, View, keys, ordered, plain, press, rows, size
 
 
 def process(name: str, **more: Any) -> dict[str, Any]:
