@@ -106,6 +106,42 @@ def test_the_group_option_reaches_the_whole_group(options, said):
 
 
 @pytest.mark.root
+def test_what_tini_takes_is_taken():
+    """Its options and its environment, so that an image's ENTRYPOINT need not change."""
+    assert run("entry", "-gsvv", "-p", "TERM", "-e", "143", "--", "sh", "-c", "kill $$").returncode == 0
+    told = run("entry", "-v", "--", "true").stderr.splitlines()
+    assert [line.rpartition(" pid ")[0] or line for line in told] == [
+        "ocelot: started true with",
+        "ocelot: true exited with status 0",
+    ]
+    for options in (["-e", "256"], ["-e", "-1"], ["-p", "SIGNOTHING"]):
+        done = run("entry", *options, "--", "true")
+        assert (done.returncode, bool(done.stderr)) == (2, True), options
+
+
+def test_orphans_that_were_reaped_are_told_if_asked():
+    orphans = (
+        "import os\nfor _ in range(3):\n  if not os.fork():\n    os.fork() or os._exit(0); os._exit(0)\n  os.wait()\n"
+    )
+    wait = "import time; time.sleep(0.3)"
+    done = run("entry", "-w", "--", sys.executable, "-c", orphans + wait)
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"ocelot: warn: reaped 3 processes that {sys.executable} has left behind\n",
+    )
+    assert run("entry", "-w", "--", "true").stderr == ""
+
+
+def test_the_signal_for_the_death_of_the_parent_ends_it():
+    starter = "import subprocess, sys; subprocess.Popen(sys.argv[1:]); input()"
+    program = [*OCELOT, "entry", "-p", "TERM", "--", "sh", "-c", "echo up; exec sleep 1000"]
+    command = [sys.executable, "-c", starter, *program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE) as process:
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        assert process.stdout.read() == "", "and nobody holds its output any more"
+
+
 def test_orphans_are_reaped_as_pid_1_and_as_a_subreaper():
     script = "(sleep 0.1 &) ; (true &) ; sleep 0.5; ps -o stat= --ppid $PPID | grep -c Z; echo $PPID"
     for namespace in (True, False):

@@ -44,18 +44,22 @@ def run(
     *,
     group: bool = False,
     successes: Collection[int] = (),
+    warn: bool = False,
     inherited: Inherited | None = None,
 ) -> int:
     """Run ``command`` until it ends and return the exit status for us.
 
     ``group``: signals go to its whole process group. ``successes``: exit statuses that become 0. 127 if there is no such program,
-    126 if it cannot be executed.
+    126 if it cannot be executed. ``warn``: tell at the end how many orphans were reaped.
     """
-    return trio.run(_entry, tuple(command), group, frozenset(successes), inherited or Inherited.capture())
-
-
-async def _entry(command: tuple[str, ...], group: bool, successes: frozenset[int], inherited: Inherited) -> int:
     reaper = Reaper()
+    status = trio.run(_entry, reaper, tuple(command), group, inherited or Inherited.capture())
+    if warn and reaper.orphans_reaped:
+        log.warn(f"reaped {reaper.orphans_reaped} processes that {command[0]} has left behind")
+    return 0 if status in successes else status
+
+
+async def _entry(reaper: Reaper, command: tuple[str, ...], group: bool, inherited: Inherited) -> int:
     spec = SpawnSpec(
         argv=command,
         environment=inherited.environment,
@@ -76,12 +80,13 @@ async def _entry(command: tuple[str, ...], group: bool, successes: frozenset[int
                 log.error(str(error))
                 nursery.cancel_scope.cancel()
                 return error.shell_status
+            log.debug(f"started {command[0]} with pid {child.pid}")
             child.kill_group = False  # as tini: what it leaves behind is ended by the end of the container
             nursery.start_soon(_forward, received, child, group)
             status = await child.wait()
             nursery.cancel_scope.cancel()
-    number = status.shell_status
-    return 0 if number in successes else number
+    log.debug(f"{command[0]} {status}")
+    return status.shell_status
 
 
 async def _forward(received: AsyncIterator[int], child: Child, group: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from ocelot.commands.arguments import Commands, command
 from ocelot.errors import UsageError
@@ -20,8 +21,17 @@ def add(commands: Commands) -> None:
     entry.add_argument("-g", "--group", action="store_true", help="signal the command's whole process group")
     entry.add_argument("-s", "--subreaper", action="store_true", help="adopt orphans when not PID 1 (the default)")
     entry.add_argument(
-        "-e", "--success", type=int, action="append", default=[], metavar="N", help="exit status N becomes 0"
+        "-e",
+        "--success",
+        type=_status,
+        action="append",
+        default=[],
+        metavar="N",
+        help="exit status N (0 to 255) becomes 0",
     )
+    entry.add_argument("-p", "--parent-death", metavar="SIGNAL", help="get this signal when the parent of ocelot dies")
+    entry.add_argument("-w", "--warn", action="store_true", help="tell at the end how many orphans were reaped")
+    entry.add_argument("-v", "--verbose", action="count", default=0, help="tell more")
     entry.add_argument("command", nargs="...", metavar="-- CMD", help="the command and its arguments")
     command(commands, "idle", _idle, "do nothing but reap, until SIGTERM or SIGINT (a pause container)")
     zombie = command(
@@ -49,7 +59,33 @@ def _entry(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise UsageError("cannot run nothing: no command given", hint="write: ocelot entry -- CMD [ARG ...]")
-    return run(command, group=options.group, successes=options.success)
+    group = options.group or "TINI_KILL_PROCESS_GROUP" in os.environ
+    if options.verbose:
+        from ocelot import log
+        from ocelot.config.structs import LogLevel
+
+        log.configure(level=LogLevel.DEBUG)
+    if options.parent_death is not None:
+        from ocelot.linux import syscalls
+
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _signal(options.parent_death))
+    return run(command, group=group, successes=options.success, warn=options.warn)
+
+
+def _status(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:4]) > 255:
+        raise argparse.ArgumentTypeError(f"{text!r} is no exit status, which is 0 to 255")
+    return int(text)
+
+
+def _signal(text: str) -> int:
+    from ocelot.config.values import parse_signal
+
+    try:
+        return parse_signal(text)
+    except ValueError as error:
+        message, _, hint = str(error).partition(": ")
+        raise UsageError(message, hint=hint) from None
 
 
 def _idle(_options: argparse.Namespace) -> int:
