@@ -10,6 +10,7 @@ import sys
 from typing import TypeAlias
 
 from ocelot.errors import OcelotError, UsageError
+from ocelot.help import Formatter
 from ocelot.image.compression import COMPRESSIONS, ZSTD_LEVEL
 from ocelot.image.needs import FEATURES
 
@@ -18,18 +19,29 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_arguments(commands: Commands) -> None:
     """Add the commands ``initramfs`` and ``runtime``; each sets ``run`` to its function."""
-    initramfs = commands.add_parser("initramfs", help="build or inspect an initramfs with ocelot as its init")
+    initramfs = _group(commands, "initramfs", "build or inspect an initramfs with ocelot as its init")
     verbs = initramfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(verbs)
-    inspect = verbs.add_parser("inspect", help="show what an initramfs holds")
+    inspect = verbs.add_parser(
+        "inspect",
+        help="show what an initramfs holds",
+        description="Show what an initramfs holds.",
+        formatter_class=Formatter,
+    )
     inspect.add_argument("file", metavar="FILE", help="the initramfs")
-    inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument("--json", action="store_true", help="print JSON, for programs")
     inspect.add_argument("--list", action="store_true", help="every file in it")
     inspect.set_defaults(run=_inspect)
 
-    runtime = commands.add_parser("runtime", help="build the folder that ocelot runs from, for images and disks")
+    runtime = _group(commands, "runtime", "build the folder that ocelot runs from, for images and disks")
     verbs = runtime.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    build = verbs.add_parser("build", help="build a runtime in a new folder")
+    build = verbs.add_parser(
+        "build",
+        help="build a runtime in a new folder",
+        description="Build a runtime in a new folder: ocelot with its interpreter and all libraries, for images without any.",
+        epilog="example:\n  ocelot runtime build rootfs/usr/lib/ocelot --prefix /usr/lib/ocelot",
+        formatter_class=Formatter,
+    )
     build.add_argument("folder", metavar="DIR", help="where to build it: a new or empty folder")
     build.add_argument(
         "--prefix",
@@ -41,11 +53,18 @@ def add_arguments(commands: Commands) -> None:
     build.set_defaults(run=_build_runtime)
 
 
+def _group(commands: Commands, name: str, help: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", formatter_class=Formatter)
+
+
 def _add_build(verbs: Commands) -> None:
     build = verbs.add_parser(
         "build",
         help="build an initramfs from a bootstrap file",
         description="Build an initramfs from a bootstrap file. Needs no root; the same inputs give the same bytes.",
+        epilog="example, with the modules of the kernel that runs here:\n"
+        "  ocelot initramfs build -f bootstrap.yaml -o initramfs.img --kernel-version $(uname -r)",
+        formatter_class=Formatter,
     )
     build.add_argument("-f", "--file", required=True, help="the bootstrap file")
     build.add_argument("-o", "--output", required=True, metavar="FILE", help="where to write the initramfs")
@@ -58,7 +77,7 @@ def _add_build(verbs: Commands) -> None:
         metavar="SRC[:DEST]",
         help="take in a file or folder; of a program its libraries too. May be repeated",
     )
-    build.add_argument("--compress", choices=COMPRESSIONS, default="zstd", help="(zstd)")
+    build.add_argument("--compress", choices=COMPRESSIONS, default="zstd", help="how it is compressed (zstd)")
     build.add_argument(
         "--level", type=int, default=ZSTD_LEVEL, choices=range(1, 20), metavar="1..19", help="of zstd (19)"
     )
