@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
-from integration.test_sessions import CTL, Terminal
+from integration.test_sessions import CTL, Terminal, gone
 from ocelot.wire.client import Client, Cut, call
 
 SHELL = {
@@ -200,6 +200,17 @@ def test_the_end_of_the_process_is_ours_and_the_next_start_has_a_new_terminal(ma
     terminal = Attached(machine, "sh")
     terminal.ask("echo new one", "new one\r\n")
     terminal.leave()
+
+
+def test_what_is_left_in_the_background_hears_that_the_terminal_is_gone(machine: Desk) -> None:
+    terminal = Attached(machine, "sh")
+    jobs = terminal.ask("sleep 1001 & nohup sleep 1002 >/dev/null & echo : $(jobs -p) :", " :\r\n").split(":")[-2].split()
+    until(lambda: Path(f"/proc/{jobs[1]}/comm").read_text() == "sleep\n")
+    terminal.type("exec true\r")
+    assert terminal.end() == 0
+    assert gone(int(jobs[0]))
+    assert not Path(f"/proc/{jobs[1]}/stat").read_text().partition(") ")[2].startswith("Z")
+    os.kill(int(jobs[1]), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -22,6 +22,7 @@ from supervisor.surroundings import Ends, Handles
 if TYPE_CHECKING:
     from supervisor.cgroups import Leaf
     from supervisor.privileges import Credentials
+    from supervisor.reaper import Child
 
 
 def environment(
@@ -119,6 +120,17 @@ def _with_term(spec: SpawnSpec, terminal: str) -> Mapping[str, str]:
     if spec.environment.get("TERM", "linux") != "linux" or terminal.removeprefix("/dev/tty").isdigit():
         return spec.environment
     return {**spec.environment, "TERM": "vt220"}
+
+
+def give_up_terminal(config: structs.Process, child: Child | None) -> None:
+    """``child`` is gone, which may have had ours. What is left on one of its own hears that it is gone, as when a person leaves."""
+    if config.stdin == "tty":
+        take_back_terminal()
+    elif child is not None:
+        from supervisor.members import signal_session
+
+        for number in (signal.SIGHUP, signal.SIGCONT):
+            signal_session(child.pid, number)
 
 
 def take_back_terminal() -> None:

@@ -392,8 +392,8 @@ class Life(Wishes):
         """What was made or lent for one start."""
         if self.cgroup is not None:
             self.cgroup.remove()  # if that fails, something in it cannot die yet: the next start uses it as it is
-        if self.config.stdin == "tty":
-            launch.take_back_terminal()
+        if self.config.stdin != "null":
+            launch.give_up_terminal(self.config, self._child)
 
     async def _finish_output(self) -> None:
         if self.output.finish_at_once():

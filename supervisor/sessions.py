@@ -29,6 +29,7 @@ from ocelot.states import ExitStatus, signal_name
 from ocelot.wire.protocol import SessionEnded, SessionRequest, SessionSignal, SessionStarted
 from supervisor import launch
 from supervisor.environment_file import read_environment_file
+from supervisor.members import signal_session
 from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.starting import OPEN_TIMEOUT
@@ -192,28 +193,6 @@ async def _end(child: Child) -> None:
 def _kill(child: Child) -> None:
     """SIGKILL to all of the session; nothing happens to a number that is not that of a session any more."""
     signal_session(child.pid, signal.SIGKILL)
-
-
-def signal_session(session: int, number: int) -> None:
-    """Send a signal to every process of a session, whose number stays taken while it has members (credentials(7))."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and session_of(name) == session:
-            with suppress(OSError):
-                pidfd = os.pidfd_open(int(name))
-                try:
-                    if session_of(name) == session:  # still: the number could have been used again
-                        signal.pidfd_send_signal(pidfd, number)
-                finally:
-                    os.close(pidfd)
-
-
-def session_of(pid: str) -> int | None:
-    """proc_pid_stat(5), field 6; None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b") ")[2].split(b" ", 5)[3])
-    except OSError:
-        return None
 
 
 def _ended(status: ExitStatus) -> SessionEnded:
