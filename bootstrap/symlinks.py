@@ -44,6 +44,7 @@ def place(source: str, path: str) -> bool:
 
     Another link there is replaced by rename(2), so that nobody ever finds the name missing.
     """
+    path = path.rstrip("/") or "/"  # with a slash at its end it would name what is behind the link
     try:
         there = os.lstat(path)
     except FileNotFoundError:

@@ -16,6 +16,13 @@ def test_makes_a_link_and_its_folders(tmp_path: Path) -> None:
     assert os.readlink(tmp_path / "a/b/link") == "../target"
 
 
+def test_a_slash_at_the_end_names_the_link_itself(tmp_path: Path) -> None:
+    assert place("first", f"{tmp_path}/link/")
+    assert place("second", f"{tmp_path}/link//")
+    assert os.readlink(tmp_path / "link") == "second"
+    assert os.listdir(tmp_path) == ["link"]
+
+
 def test_leaves_the_right_link_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     before = (tmp_path / "link").lstat()
