@@ -68,6 +68,11 @@ def test_called_as_init_it_is_bootstrap(called) -> None:
     assert "PID 1" in as_init.stderr
 
 
+def test_without_a_command_and_with_a_mistyped_one_it_says_what_to_do() -> None:
+    assert "ocelot --help lists the commands" in run(*OCELOT).stderr
+    assert 'did you mean "supervise"?' in run(*OCELOT, "supervize", "x").stderr
+
+
 # -- what it ends with -----------------------------------------------------------------------------
 
 
@@ -85,6 +90,7 @@ def test_called_as_init_it_is_bootstrap(called) -> None:
         ("bootstrap plan /no/such/file", 1),
         ("supervise /no/such/file", 1),
         ("supervise a -f b", 2),
+        ("man nothing.1", 2),
         ("entry", 2),
         ("entry -- /no/such/program", 127),
         ("completions tcsh", 2),

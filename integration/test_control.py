@@ -117,6 +117,8 @@ def test_a_stop_outlasts_a_process_that_ignores_it(machine: Desk) -> None:
         (["stop", "nothing-like-it"], 4, "there are: web"),
         (["stop"], 2, "--all"),
         (["frobnicate"], 2, 'cannot find the command "frobnicate"'),
+        (["strat", "web"], 2, 'did you mean "start"?'),
+        (["scale", "web[0]", "2"], 4, 'name the entry, "web"'),
         (["signal", "NOPE", "web"], 2, "there is no such signal"),
         (["signal", "HUP", "done"], 1, "it does not run"),
         (["--socket", "/nowhere", "status"], 3, "there is no such socket"),

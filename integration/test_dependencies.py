@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,15 @@ def test_chains_stop_side_by_side(tmp_path: Path) -> None:
         machine.until(lambda _: len(diary(tmp_path)) == 4)
     assert diary(tmp_path)[4:] == ["quick down", "quick-db down", "slow down", "slow-db down"]
     assert machine.process.returncode == 0
+
+
+def test_a_graph_can_be_shown_where_its_lines_cannot_be_written(tmp_path: Path) -> None:
+    """In a locale older than UTF-8 (locale(7))."""
+    with desk(tmp_path, {"web": {**SLEEPER, "dependsOn": ["db"]}, "db": SLEEPER}) as machine:
+        old = {**machine.environment, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-m", "ocelot.ctl", "graph"], env=old, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "web  " in done.stdout
+        assert "\\u2514\\u2500 db" in done.stdout

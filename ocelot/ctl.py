@@ -12,6 +12,7 @@ import sys
 from ocelot import __version__
 from ocelot.errors import ControlError, OcelotError, UsageError, no_command
 from ocelot.verbs.outcome import EXITS, FAILED, INTERRUPTED, OK, USAGE, complain, exit_of
+from ocelot.verbs.terminal import tolerate
 from ocelot.wire.client import DEFAULT_SOCKET, call, default_socket
 
 TYPE_CHECKING = False  # typing itself would cost as much as all of this
@@ -33,6 +34,7 @@ XDG_RUNTIME_DIR/ocelot/control.sock for other users than root, else {DEFAULT_SOC
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. Errors are one line on standard error, and a hint."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    tolerate()
     try:
         if arguments[:1] == ["__complete"]:
             return _complete(arguments[1:])

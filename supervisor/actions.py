@@ -154,7 +154,10 @@ def unknown(name: str, known: Sequence[str]) -> ControlError:
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
+    replicas = [each for each in known if each.startswith(f"{name}[")]
+    if replicas:
+        hint = f'it has replicas: name one of them, such as "{replicas[0]}"'
+    elif near:
         hint = f'did you mean "{near[0]}"?'
     else:
         hint = "there are: " + ", ".join(known[:8]) + (", ..." if len(known) > 8 else "") if known else "there are none"

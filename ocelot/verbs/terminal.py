@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,6 +21,17 @@ def columns() -> int | None:
         return os.get_terminal_size(1).columns or None
     except OSError:
         return None
+
+
+def moves_cursor() -> bool:
+    """Whether the terminal, if there is one, can do more than print lines."""
+    return os.environ.get("TERM", "dumb") != "dumb"
+
+
+def tolerate() -> None:
+    """Let what standard output cannot encode be shown as escapes: a locale may be older than UTF-8, a name no text at all."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def colour(choice: str = "auto") -> bool:

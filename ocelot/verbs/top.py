@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ocelot.errors import OcelotError
 from ocelot.verbs.outcome import FAILED, OK, complain
 from ocelot.verbs.readings import Readings
-from ocelot.verbs.terminal import columns, print_json
+from ocelot.verbs.terminal import columns, moves_cursor, print_json
 from ocelot.verbs.top_view import KEYS, SORTS, View, ordered, plain
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _EPILOG = f"""\
 keys:
   {KEYS.replace("   ", chr(10) + "  ")}
 
-Without a terminal, or with --once, the table is printed once, after one interval.
+Without a terminal (or with TERM=dumb), or with --once, the table is printed once, after one interval.
 """
 
 
@@ -38,7 +38,7 @@ def _add_top(command: ArgumentParser) -> None:
 
 def _top(options: Namespace) -> int:
     view = View(sort=options.sort)
-    if options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty() and moves_cursor()):
         return _once(options, view)
     try:
         from ocelot.verbs.live import show

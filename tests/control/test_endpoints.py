@@ -14,6 +14,7 @@ from ocelot.states import PowerVerb, State
 from ocelot.wire import routes
 from ocelot.wire.openapi import document
 from ocelot.wire.protocol import Role
+from supervisor.actions import unknown
 from supervisor.endpoints import OPERATIONS, control_answer, metrics_answer
 from tests.control.fakes import FakeMachine, body_of, request, status_of, talk
 
@@ -170,6 +171,12 @@ def test_an_unknown_process_is_404_with_the_nearest_name() -> None:
         "message": 'cannot find the process "wbe"',
         "hint": 'did you mean "web"?',
     }
+
+
+def test_who_names_an_entry_where_one_process_is_meant_is_told_its_replicas() -> None:
+    error = unknown("web", ["other", "web[0]", "web[1]", "webs"])
+    assert error.hint == 'it has replicas: name one of them, such as "web[0]"'
+    assert unknown("wbe", ["web[0]", "web"]).hint == 'did you mean "web"?'
 
 
 @pytest.mark.parametrize(
