@@ -194,7 +194,7 @@ def _looking(supervisor: Supervised, name: str, terminal: TerminalStream, viewer
 async def _heed(stream: trio.abc.HalfCloseableStream, terminal: TerminalStream, viewer: Viewer) -> None:
     """Until the client hangs up. Raises BrokenResourceError, DecodeError."""
     rest = b""
-    while (block := bytes(await stream.receive_some(65536))) and len(rest) < LINE:
+    while len(rest) < LINE and (block := bytes(await stream.receive_some(65536))):
         *lines, rest = (rest + block).split(b"\n")
         for line in lines:
             if not line.strip():

@@ -106,7 +106,7 @@ class Ring:
             if begin < 0:
                 break
         if begin < 0 and self._cut:
-            begin = data.find(b"\n")  # the first one lacks its beginning
+            begin = data.find(b"\n", 0, len(data) - 1)  # the first one lacks its beginning, unless it is all there is
         return data[begin + 1 :] if last > 0 else b""
 
     def snapshot(self) -> RingSnapshot:

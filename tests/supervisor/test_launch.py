@@ -8,6 +8,7 @@ from ocelot.config import structs
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
 from supervisor import launch
+from supervisor.output import ChildEnds
 from supervisor.spawn import SpawnSpec
 
 INHERITED = Inherited({7: (10, 20)}, {"PATH": "/bin", "HOME": "/", "A": "inherited", "B": "inherited"})
@@ -91,3 +92,21 @@ def test_only_a_process_with_resources_has_a_cgroup():
     leaf = launch.leaf("web", structs.Process(program="p", resources=structs.Resources()))
     assert leaf is not None
     assert leaf.name == "web"
+
+
+@pytest.mark.parametrize(
+    ("inherited", "own", "term"),
+    [
+        ({}, {}, "xterm"),
+        ({"TERM": "linux"}, {"TERM": "linux"}, "xterm"),
+        ({"TERM": "linux"}, {"TERM": "vt100"}, "vt100"),
+    ],
+)
+def test_a_terminal_of_its_own_is_all_of_its_streams_and_controls_it(inherited, own, term):
+    ends = ChildEnds(20, 21, stdin=20)
+    config = structs.Process(program="p", stdin="pty")
+    spec = launch.specification(config, {"A": "b", **own}, ends, Inherited({}, inherited))
+    assert (spec.stdin, spec.stdout, spec.stderr, spec.session, spec.controlling) == (20, 20, 21, True, True)
+    assert spec.environment == {"A": "b", "TERM": term}
+    command = launch.specification(config, own, ends, Inherited({}, inherited), argv=("before",))
+    assert (command.stdin, command.controlling, command.environment) == (None, False, own)

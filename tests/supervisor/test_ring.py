@@ -97,3 +97,20 @@ def test_what_is_kept_is_the_end_of_what_came(blocks: list[bytes], limit: int) -
     if cut and len(expected) > 1:
         expected.pop(0)
     assert [line.text for line in ring.lines()] == [line.decode("utf-8", "replace") for line in expected]
+
+
+@given(st.lists(st.text("ab\n", max_size=12).map(str.encode), max_size=8), st.integers(1, 40), st.integers(0, 5))
+def test_the_tail_and_what_comes_after_a_place_are_what_was_written(blocks: list[bytes], limit: int, last: int) -> None:
+    ring = Ring(limit)
+    for block in blocks:
+        ring.append(block)
+    whole = b"".join(blocks)
+    kept = whole[max(0, len(whole) - limit) :]
+    assert ring.end == len(whole)
+    assert [ring.after(place) for place in range(ring.end + 2)] == [
+        whole[max(place, len(whole) - limit, 0) :] for place in range(ring.end + 2)
+    ]
+    tail = ring.tail(last)
+    assert kept.endswith(tail)
+    assert [line.text for line in ring.lines(last)] == tail.decode().split("\n")[: len(ring.lines(last))]
+    assert tail.count(b"\n") + (bool(tail) and not tail.endswith(b"\n")) == len(ring.lines(last))
