@@ -219,6 +219,31 @@ def test_modules_come_with_what_they_need(ocelot: Ocelot, config: Path, kept: Pa
     assert {f"lib/modules/{kernel.version}/{path}" for path in contents.marker["modules"]} <= carried
 
 
+BROUGHT = """
+preSwitch: {hooks: [{name: h, command: /hooks/setup}]}
+postSwitch: {handoff: {mode: supervise}}
+"""
+
+
+def test_what_is_brought_may_be_a_script_a_tree_or_go_into_a_folder(ocelot: Ocelot, kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(BROUGHT)
+    tree = tmp_path / "tree"
+    for folder in ("hooks", "tmp", "srv"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "hooks/setup").write_text("#!/bin/sh\nexit 0\n")
+    (tree / "hooks/setup").chmod(0o755)
+    command = ["initramfs", "build", "-f", tmp_path / "b.yaml", "-o", tmp_path / "image", "--cache", kept]
+    command += ["--compress", "none", "--include", f"{tree}:/", "--include", f"{tmp_path}/b.yaml:/etc/more/"]
+    done = ocelot(*command)
+    assert done.returncode == 0, done.stderr
+    modes = {entry.path: entry.mode for entry in inspect(str(tmp_path / "image")).entries}
+    assert {"hooks/setup", "srv", "etc/more/b.yaml", "bin/sh"} <= modes.keys()
+    assert stat.S_IMODE(modes["tmp"]) == 0o1777
+    (tree / "hooks/setup").chmod(0o644)
+    done = ocelot(*command)
+    assert (done.returncode, "it is not executable" in done.stderr) == (1, True)
+
+
 LATER = """
 switchRoot: {rootFileSystem: {type: virtiofs, tag: rootfs}}
 postSwitch:

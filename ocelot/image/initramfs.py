@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from ocelot.errors import OcelotError, UsageError
 from ocelot.image import cpio, kernel_modules, packages, runtime
 from ocelot.image.compression import ZSTD_WINDOW, Compression, compress, decompress_first
 from ocelot.image.needs import Need, check_features, needs
-from ocelot.image.programs import find, named_programs, take_libraries, take_program
+from ocelot.image.programs import complete_program, find, named_programs, places, take_libraries, take_program
 
 CONFIG = "etc/ocelot/bootstrap.yaml"
 MARKER = "etc/ocelot/initramfs"
@@ -283,29 +284,39 @@ def _skeleton() -> Iterator[cpio.Entry]:
 def _includes(includes: Sequence[tuple[str, str]]) -> Iterator[cpio.Entry]:
     from ocelot.image.elf import is_elf
 
+    ours = {entry.path for entry in _skeleton() if stat.S_ISDIR(entry.mode)}
     for source, destination in includes:
         if not os.path.exists(source):
             raise OcelotError(f'cannot include "{source}": there is no such file')
         real = os.path.realpath(source)
+        if os.path.isdir(real) and not destination.strip("/"):
+            for name in sorted(os.listdir(real)):  # on top of our own, whose folders have the right modes
+                taken = cpio.take(os.path.join(real, name), name)
+                yield from (entry for entry in taken if entry.is_file or entry.path not in ours)
+            continue
+        if destination.endswith("/") and not os.path.isdir(real):
+            destination += os.path.basename(source)
         yield from cpio.take(real, destination.strip("/"))
         if os.path.isfile(real) and is_elf(real):
             yield from take_libraries(real)
 
 
 def _programs(config: Bootstrap, included: Sequence[cpio.Entry]) -> Iterator[cpio.Entry]:
-    """What the configuration runs from the initramfs, unless it was included by hand."""
-    present = {f"/{entry.path}" for entry in included}
+    """What the configuration runs from the initramfs, and what that needs, but for what was included by hand."""
+    present = {f"/{entry.path}": entry for entry in included}
     for name, user, path in named_programs(config):
-        places = [name] if "/" in name else [f"{folder}/{name}" for folder in path.split(":")]
-        if present.intersection(places):
-            continue
-        found = find(name, path)
-        if found is None:
-            raise OcelotError(
-                f'cannot find the program "{name}" of {user} on this machine',
-                hint="install it here, or bring it with --include SRC:DEST",
-            )
-        yield from take_program(found, search=path)
+        brought = next((present[place] for place in places(name, path) if place in present), None)
+        if brought is not None:
+            taken = complete_program(brought, search=path, present=present)
+        else:
+            found = find(name, path)
+            if found is None:
+                raise OcelotError(
+                    f'cannot find the program "{name}" of {user} on this machine',
+                    hint="install it here, or bring it with --include SRC:DEST",
+                )
+            taken = take_program(found, search=path, present=present)
+        yield from (entry for entry in taken if f"/{entry.path}" not in present)
 
 
 # -- the archive -----------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ Everything lies at the same path as here, since loaders and scripts name absolut
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 
 from ocelot.config.structs import Bootstrap, Exec, ExecCommand, FatalAction, Hook, Process, Shell, Supervise
 from ocelot.errors import OcelotError
@@ -84,22 +86,49 @@ def find(name: str, path: str | None = None) -> str | None:
     """The absolute path of the program ``name``; a bare name is looked up on ``path`` (colons, as PATH)."""
     if "/" in name:
         return name if os.path.isfile(name) else None
-    places = [os.path.join(folder, name) for folder in (path or DEFAULT_PATH).split(":") if folder]
-    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
+    return next((place for place in places(name, path) if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
-def take_program(path: str, destination: str | None = None, *, search: str | None = None) -> Iterator[cpio.Entry]:
+def places(name: str, path: str | None = None) -> list[str]:
+    """Where the program ``name`` may lie; a bare name is looked up on ``path``."""
+    return [name] if "/" in name else [f"{folder}/{name}" for folder in (path or DEFAULT_PATH).split(":") if folder]
+
+
+def take_program(path: str, *, search: str | None = None, present: Container[str] = ()) -> Iterator[cpio.Entry]:
     """Entries for the program at the absolute ``path`` and all it needs to start.
 
-    ``search`` is the PATH that an ``env`` in a script's first line will see. OcelotError when something is missing.
+    ``search`` is the PATH that an ``env`` in a script's first line will see; what is in ``present`` (absolute paths) is
+    in the image already. OcelotError when something is missing.
     """
     with open(path, "rb") as opened:
         data = opened.read()
-    yield cpio.file((destination or path).lstrip("/"), data, 0o755)
+    yield cpio.file(path.lstrip("/"), data, 0o755)
     if data.startswith(b"\x7fELF"):
         yield from take_libraries(path)
     elif data.startswith(b"#!"):
-        yield from _take_interpreter(path, data, search)
+        yield from _take_interpreter(path, data, search, present)
+
+
+def complete_program(brought: cpio.Entry, *, search: str | None, present: Container[str]) -> Iterator[cpio.Entry]:
+    """Entries for what a program needs that was brought with ``--include``. OcelotError if it could not be started.
+
+    Libraries that are not on this machine are expected to be brought too: it may be made for another C library.
+    """
+    path = f"/{brought.path}"
+    if not brought.is_file:
+        return
+    if not brought.mode & 0o111:
+        raise OcelotError(
+            f'cannot start "{path}" of --include: it is not executable', hint="run chmod +x on its source"
+        )
+    if brought.data.startswith(b"#!"):
+        yield from _take_interpreter(path, brought.data, search, present)
+    elif brought.data.startswith(b"\x7fELF"):
+        with tempfile.NamedTemporaryFile() as copy:
+            copy.write(brought.data)
+            copy.flush()
+            with suppress(OcelotError):
+                yield from take_libraries(copy.name)
 
 
 def take_libraries(path: str) -> Iterator[cpio.Entry]:
@@ -113,7 +142,7 @@ def take_libraries(path: str) -> Iterator[cpio.Entry]:
             yield cpio.file(place.lstrip("/"), opened.read(), 0o755)
 
 
-def _take_interpreter(path: str, data: bytes, search: str | None) -> Iterator[cpio.Entry]:
+def _take_interpreter(path: str, data: bytes, search: str | None, present: Container[str]) -> Iterator[cpio.Entry]:
     words = data.split(b"\n", 1)[0][2:].decode(errors="replace").split()
     if not words:
         raise OcelotError(f'cannot take "{path}" in: its first line names no interpreter')
@@ -121,6 +150,8 @@ def _take_interpreter(path: str, data: bytes, search: str | None) -> Iterator[cp
     if os.path.basename(words[0]) == "env":
         named += [word for word in words[1:] if not word.startswith("-") and "=" not in word][:1]
     for name in named:
+        if any(place in present for place in places(name, search)):
+            continue
         base = os.path.basename(name)
         if base.startswith(_NEEDS_A_LIBRARY):
             raise OcelotError(
@@ -130,4 +161,4 @@ def _take_interpreter(path: str, data: bytes, search: str | None) -> Iterator[cp
         found = find(name, search)
         if found is None:
             raise OcelotError(f'cannot take "{path}" in: its interpreter "{name}" is not on this machine')
-        yield from take_program(found)
+        yield from take_program(found, search=search, present=present)

@@ -6,7 +6,9 @@ import pytest
 
 from ocelot.config.loading import load
 from ocelot.config.structs import Bootstrap
-from ocelot.image.programs import named_programs
+from ocelot.errors import OcelotError
+from ocelot.image import cpio
+from ocelot.image.programs import complete_program, named_programs
 
 SWITCH = "switchRoot: {rootFileSystem: {type: virtiofs, tag: rootfs}}\n"
 
@@ -59,3 +61,37 @@ postSwitch:
 def test_without_switch_root_everything_that_is_started_is_named_and_else_nothing_of_it() -> None:
     assert named(PROCESS) == ["/script", "/a", "/before", "/probe"]
     assert named(SWITCH + PROCESS) == []
+
+
+def completed(data: bytes, *present: str, mode: int = 0o755) -> list[str]:
+    brought = cpio.file("hooks/setup", data, mode)
+    return [f"/{entry.path}" for entry in complete_program(brought, search=None, present=present)]
+
+
+def test_a_script_that_was_brought_comes_with_its_interpreter() -> None:
+    taken = completed(b"#!/bin/sh -e\nexit 0\n")
+    assert taken[0] == "/bin/sh"
+    assert len(taken) > 1, "and the libraries of that"
+    assert completed(b"#!/bin/sh -e\nexit 0\n", "/bin/sh") == []
+    assert completed(b"#!/usr/bin/env tool\n", "/usr/bin/env", "/usr/sbin/tool") == []
+
+
+def test_a_program_that_was_brought_comes_with_libraries_and_one_of_another_c_library_as_it_is() -> None:
+    with open("/bin/sh", "rb") as file:
+        program = file.read()
+    assert any("libc.so" in path for path in completed(program))
+    foreign = program.replace(b"libc.so.6\0", b"libq.so.6\0")
+    assert completed(foreign) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "why"),
+    [
+        (b"#!/bin/sh\n", 0o644, "it is not executable"),
+        (b"#!/no/such/shell\n", 0o755, 'its interpreter "/no/such/shell" is not on this machine'),
+        (b"#!/usr/bin/python3\n", 0o755, "it is a script for python3"),
+    ],
+)
+def test_what_could_not_be_started_is_refused(data: bytes, mode: int, why: str) -> None:
+    with pytest.raises(OcelotError, match=why):
+        completed(data, mode=mode)
