@@ -146,13 +146,18 @@ class Relay:
             self._serve()
 
     def _serve(self) -> None:
-        for fd, _ in self._epoll.poll(0, _READY):
-            ready = self._ready.get(fd)
-            if ready is not None:
-                try:
-                    ready()
-                except Exception as error:  # noqa: BLE001 (one stream must not end the output of all)
-                    self._set_aside(fd, ready, error)
+        more = True
+        while more:
+            before = len(self._ready)
+            for fd, _ in self._epoll.poll(0, _READY):
+                ready = self._ready.get(fd)
+                if ready is not None:
+                    try:
+                        ready()
+                    except Exception as error:  # noqa: BLE001 (one stream must not end the output of all)
+                        self._set_aside(fd, ready, error)
+            # Who ends closes one stream right after the other: look again rather than be woken again, just when its death comes
+            more = len(self._ready) < before
         now = trio.current_time()
         while self._unfinished:
             stream, due = next(iter(self._unfinished.items()))

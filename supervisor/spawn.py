@@ -27,7 +27,7 @@ from _posixsubprocess import fork_exec
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ocelot.errors import SpawnError, describe
@@ -290,12 +290,18 @@ def _streams(spec: SpawnSpec, opened: list[int]) -> tuple[int, int, int]:
     if spec.stdin is not None:
         return spec.stdin, spec.stdout, spec.stderr
     try:
-        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        stdin = _null()
     except OSError:
         stdin, writer = os.pipe()  # no /dev yet: a pipe that nobody writes to is as empty
         os.close(writer)
-    opened.append(stdin)
+        opened.append(stdin)
     return stdin, spec.stdout, spec.stderr
+
+
+@cache
+def _null() -> int:
+    """/dev/null, open for good: to open it was 3 % of a restart. Raises OSError."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _out_of_the_way(descriptors: Mapping[int, int], opened: list[int]) -> dict[int, int]:
