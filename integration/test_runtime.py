@@ -109,6 +109,11 @@ processes:
         destination: {{type: file, path: /var/log/lz4}}
         format: json
         rotation: {{maxSizeBytes: 10KiB, maxFiles: 3, compression: lz4}}
+  shell:
+    program: sh
+    arguments: [-i]
+    user: web
+    stdin: pty
   often:
     type: oneshot
     program: sh
@@ -137,7 +142,7 @@ class Root:
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)  # pytest makes folders that only we may enter
         shutil.copy(BUSYBOX or "", folder / "bin/busybox")
-        for name in ("sh", "sleep", "echo", "true", "stat", "httpd", "ip", "wget"):
+        for name in ("sh", "sleep", "echo", "true", "stat", "httpd", "ip", "wget", "tty"):
             (folder / "bin" / name).symlink_to("busybox")
         (folder / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n")
         (folder / "etc/group").write_text("root:x:0:\nweb:x:1000:\nstaff:x:50:\n")
@@ -149,7 +154,7 @@ class Root:
     def enter(self, *command: str, before: str = ":") -> list[str]:
         """The command line that runs ``command`` as PID 1 in namespaces of its own; the folder is ``$r`` in ``before``."""
         script = (
-            f'r=$1; shift; {before}; mount -t proc proc "$r/proc"; mount --bind /dev "$r/dev"; '
+            f'r=$1; shift; {before}; mount -t proc proc "$r/proc"; mount --rbind /dev "$r/dev"; '
             'exec env -i PATH="$PATH" chroot "$r" /bin/busybox env PATH=/bin "$@"'
         )
         namespaces = ["unshare", "--fork", "--pid", "--kill-child", "--mount", "--net", "--uts", "--ipc"]
@@ -170,11 +175,12 @@ class Root:
         assert self.process is not None
         return Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().strip()
 
-    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
         """``ocelotctl`` of the runtime, beside the running ocelot."""
         beside = ["nsenter", "--target", self.pid, "--mount", "--pid", "--net", "--root", "--"]
         return subprocess.run(
             [*beside, f"{PREFIX}/bin/ocelotctl", *arguments],
+            input=typed,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -380,6 +386,13 @@ def test_every_command_of_ocelotctl_works_there(running: Root) -> None:
         done = running.ctl(*command.split())
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), f"{command}: {done.stderr}"
     assert running.ctl("health").returncode == 1, "somebody is fatal"
+
+
+def test_a_process_has_a_terminal_that_one_can_type_into(running: Root) -> None:
+    done = running.ctl("attach", "shell", typed="echo $USER $TERM on $(tty); jobs; exit 5\n")
+    assert done.returncode == 5, done.stderr
+    assert "\nweb xterm on /dev/pts/" in done.stdout
+    assert "job control" not in done.stdout
 
 
 def test_metrics_are_served(running: Root) -> None:
