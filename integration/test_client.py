@@ -251,3 +251,46 @@ def test_the_example_for_asyncio(machine: Desk) -> None:
     done = example("client_asyncio", machine.socket, "web", "sh", "-c", "sleep 0.5; echo from the command; exit 4")
     assert (done.returncode, done.stderr) == (4, "")
     assert {"web | hello", "from the command"} <= set(done.stdout.splitlines())
+
+
+async def test_a_terminal_is_typed_into_and_looked_at(tmp_path: Path) -> None:
+    shell = {"program": "/bin/sh", "arguments": ["-i"], "environment": {"PS1": "$ "}, "stdin": "pty"}
+    with desk(tmp_path, {"sh": shell, "web": TALKER}) as machine:
+        client = Client(machine.socket)
+        with anyio.fail_after(PATIENCE):
+            async with client.attach("sh", size=(33, 77)) as terminal, client.attach("sh", keys=False) as watching:
+                await terminal.type(b"stty size\r")
+                heard = b""
+                while b"\r\n33 77\r\n$ " not in heard:
+                    heard += await anext(terminal)
+                await terminal.resize(44, 88)
+                await terminal.type(b"stty size; " + b"#" * 40_000 + b"\x15exit 3\r")
+                place, pid = terminal.at, terminal.pid
+                said = [block async for block in terminal]
+                assert terminal.ended is not None
+                assert (terminal.ended.status, terminal.ended.code) == (3, 3)
+                assert b"".join([block async for block in watching]).endswith(b"".join(said))
+                assert watching.ended == terminal.ended
+            async with client.attach("sh", after=place, pid=pid, keys=False) as late:
+                assert b"".join([block async for block in late]) == b"".join(said)
+                assert late.ended == terminal.ended
+        with pytest.raises(ControlError, match="it has none"):
+            await client.attach("web").__aenter__()
+
+
+async def test_a_terminal_that_is_cut_says_so(tmp_path: Path) -> None:
+    with desk(tmp_path, {"sh": {**TALKER, "stdin": "pty"}, "web": TALKER}) as machine:
+        client = Client(machine.socket)
+        with anyio.fail_after(PATIENCE):
+            async with client.attach("sh") as terminal:
+                assert await anext(terminal) == b"hello\r\n"
+                place, pid = terminal.at, terminal.pid
+                await client.reexec()
+                with pytest.raises(ControlError) as caught:
+                    await anext(terminal)
+                assert caught.value.kind == "unreachable"
+            async with client.attach("sh", after=place, pid=pid) as terminal:
+                await client.stop("sh")
+                assert [block async for block in terminal] == []
+                assert terminal.ended is not None
+                assert terminal.ended.signal == "SIGTERM"
