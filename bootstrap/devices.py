@@ -7,6 +7,7 @@ announcement the question is asked again; a slow timer does so too, for announce
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from bootstrap.superblock import Superblock
 from ocelot.errors import OcelotError
 
 TAGS = ("LABEL", "UUID", "PARTUUID", "PARTLABEL")
+BY = "/dev/disk/by-"
+"""Where udev links the devices under their identities."""
 FALLBACK = 1.0
 """Seconds between looks when nothing is announced."""
 
@@ -39,10 +42,12 @@ class Scan:
 
     def find(self, spec: str) -> str | None:
         """The path of the device that ``spec`` names, or None if it is not there. Reads devices: may block."""
-        tag, _, value = spec.partition("=")
+        if spec.startswith("/") and os.path.exists(spec):
+            return spec
+        tag, _, value = _identity(spec).partition("=")
         value = value.strip('"')
         if tag not in TAGS:
-            return spec if os.path.exists(spec) else None
+            return None
         for name in self.names():
             if self._matches(name, tag, value):
                 path = self.node(name)
@@ -138,6 +143,16 @@ class Scan:
                 return file.read().strip()
         except OSError:
             return ""
+
+
+def _identity(spec: str) -> str:
+    """``/dev/disk/by-label/x``, which only udev makes, as ``LABEL=x``; anything else as it is."""
+    kind, _, name = spec.removeprefix(BY).partition("/")
+    if not spec.startswith(BY) or kind.upper() not in TAGS:
+        return spec
+    # udev writes what could not stand in a path as \x20
+    value = re.sub(rb"\\x([0-9a-fA-F]{2})", lambda code: bytes([int(code[1], 16)]), os.fsencode(name))
+    return f"{kind.upper()}={os.fsdecode(value)}"
 
 
 def listen_to_kernel() -> trio.socket.SocketType | None:

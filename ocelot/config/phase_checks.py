@@ -132,6 +132,10 @@ def _mount(mount: structs.Mount, path: Path, places: Places) -> None:
 
 def _device(device: str, path: Path, places: Places) -> None:
     if device.startswith("/"):
+        kind = device.removeprefix("/dev/disk/by-").partition("/")[0]
+        if device.startswith("/dev/disk/by-") and f"{kind.upper()}=" not in _DEVICE_TAGS:
+            hint = "write what the kernel calls it, or LABEL=, UUID=, PARTUUID=, PARTLABEL="
+            places.warn(path, f"{quoted(device)} is made by udev, which does not run before the root is there", hint)
         return
     for tag in _DEVICE_TAGS:
         if device.upper().startswith(tag):

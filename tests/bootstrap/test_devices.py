@@ -76,6 +76,15 @@ def test_a_uuid_is_found_in_any_case_and_quoted(machine: Machine) -> None:
     assert machine.scan().find(f'UUID="{UUID.upper()}"') == str(node)
 
 
+@pytest.mark.parametrize(
+    "path", [f"/dev/disk/by-uuid/{UUID}", "/dev/disk/by-label/my\\x20root", "/dev/disk/by-label/my root"]
+)
+def test_the_links_of_udev_which_nobody_makes_here_are_understood(machine: Machine, path: str) -> None:
+    node = machine.disk("vda", ext4("my root"))
+    assert machine.scan().find(path) == str(node)
+    assert machine.scan().find("/dev/disk/by-label/other") is None
+
+
 def test_a_partition_is_known_by_what_the_kernel_says(machine: Machine) -> None:
     node = machine.disk("vda1", ext4(), uevent=f"PARTN=1\nPARTUUID={UUID}\nPARTNAME=system\n")
     assert machine.scan().find(f"PARTUUID={UUID.upper()}") == str(node)
