@@ -94,7 +94,7 @@ def read_record(findings: Findings, cls: Any, node: Node, path: Path, *, sibling
             if cls is structs.Supervise and isinstance(value, Mapping) and "program" in value.entries:
                 strays[key] = (key_node, value)
             elif not _is_ignorable(cls, key, value):
-                _unknown_key(findings, cls, key_node, (*path, key), siblings)
+                _unknown_key(findings, cls, key_node, value, (*path, key), siblings)
             continue
         if field.name in seen:
             first = seen[field.name]
@@ -143,6 +143,8 @@ def _record_hint(cls: Any, node: Node) -> str:
         return f'write {{cron: "{node.text}"}}' if " " in node.text else f"write {{every: {node.text}}}"
     if cls is structs.Process and isinstance(node, Scalar):
         return 'it needs at least "program"' if node.is_null else f"write {{program: {node.text}}}"
+    if cls is structs.Stream and node.text.startswith("/"):
+        return f"write {{destination: {{type: file, path: {node.text}}}}}"
     return ""
 
 
@@ -153,12 +155,20 @@ def _is_ignorable(cls: Any, key: str, value: Node) -> bool:
     return isinstance(value, Scalar) and value.is_null and key in vocabulary.NULL_ONLY.get(cls, ())
 
 
-def _unknown_key(findings: Findings, cls: Any, key: Scalar, path: Path, siblings: tuple[Any, ...]) -> None:
+_MANY = 20
+"""Keys that are too many to be listed in a hint."""
+
+
+def _unknown_key(findings: Findings, cls: Any, key: Scalar, value: Node, path: Path, siblings: tuple[Any, ...]) -> None:
+    from ocelot.config import foreign
+
     word = key.text
     if word in vocabulary.NOT_BUILT.get(cls, ()):
         findings.error(path, key, f"{quoted(word)} is not supported by this version", "leave it out")
         return
-    misplaced = vocabulary.MISPLACED.get(cls, {}).get(word)
+    misplaced = vocabulary.MISPLACED.get(cls, {}).get(word) or foreign.meaning(cls, word)
+    if not misplaced and isinstance(value, Mapping) and "program" in value.entries:
+        misplaced = foreign.PROCESSES.get(cls, "")
     if misplaced:
         findings.error(path, key, f"{quoted(word)} is not a key here", misplaced)
         return
@@ -173,7 +183,12 @@ def _unknown_key(findings: Findings, cls: Any, key: Scalar, path: Path, siblings
     if cls.__struct_config__.tag_field:
         known.insert(0, cls.__struct_config__.tag_field)
     meant = suggest(word, known)
-    hint = f'did you mean "{meant}"?' if meant else f"the keys here are {listed(known, 'and')}"
+    if meant:
+        hint = f'did you mean "{meant}"?'
+    elif len(known) <= _MANY:
+        hint = f"the keys here are {listed(known, 'and')}"
+    else:
+        hint = "`ocelot supervise config-template` shows all keys"
     findings.error(path, key, f"unknown key {quoted(word)}", hint)
 
 
@@ -238,6 +253,8 @@ def _tagged(kinds: tuple[Any, ...]) -> Convert:
             hint = ""
             if isinstance(node, Scalar) and node.text in by_tag:
                 hint = f"write {{{tag_field}: {node.text}}}"
+            elif isinstance(node, Scalar) and structs.File in kinds and node.text.startswith("/"):
+                hint = f"write {{type: file, path: {node.text}}}"
             findings.error(path, node, f"must be a mapping, not {describe(node)}", hint)
             return INVALID
         entry = node.entries.get(tag_field)
