@@ -143,7 +143,7 @@ def _record_hint(cls: Any, node: Node) -> str:
         return f'write {{cron: "{node.text}"}}' if " " in node.text else f"write {{every: {node.text}}}"
     if cls is structs.Process and isinstance(node, Scalar):
         return 'it needs at least "program"' if node.is_null else f"write {{program: {node.text}}}"
-    if cls is structs.Stream and node.text.startswith("/"):
+    if cls is structs.Stream and isinstance(node, Scalar) and node.text.startswith("/"):
         return f"write {{destination: {{type: file, path: {node.text}}}}}"
     return ""
 
