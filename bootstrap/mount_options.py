@@ -23,6 +23,8 @@ _WORDS: Mapping[str, tuple[int, int]] = {
     "dev": (0, sc.MS_NODEV),
     "noexec": (sc.MS_NOEXEC, 0),
     "exec": (0, sc.MS_NOEXEC),
+    "nosymfollow": (sc.MS_NOSYMFOLLOW, 0),
+    "symfollow": (0, sc.MS_NOSYMFOLLOW),
     "sync": (sc.MS_SYNCHRONOUS, 0),
     "async": (0, sc.MS_SYNCHRONOUS),
     "dirsync": (sc.MS_DIRSYNC, 0),
@@ -83,6 +85,7 @@ PER_MOUNT = (
     | sc.MS_NOSUID
     | sc.MS_NODEV
     | sc.MS_NOEXEC
+    | sc.MS_NOSYMFOLLOW
     | sc.MS_NOATIME
     | sc.MS_NODIRATIME
     | sc.MS_RELATIME
@@ -93,7 +96,7 @@ PER_MOUNT = (
 RESTRICTIONS = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 """What an overlay must repeat: on its lower layer alone these have no effect on what is seen through it."""
 
-_ST_RELATIME = 4096  # statvfs(3)
+_ST_RELATIME, _ST_NOSYMFOLLOW = 4096, 8192  # statvfs(3)
 _ATIME_BITS = sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME
 
 _FLAG_WORDS = (
@@ -101,6 +104,7 @@ _FLAG_WORDS = (
     (sc.MS_NOSUID, "nosuid"),
     (sc.MS_NODEV, "nodev"),
     (sc.MS_NOEXEC, "noexec"),
+    (sc.MS_NOSYMFOLLOW, "nosymfollow"),
     (sc.MS_SYNCHRONOUS, "sync"),
     (sc.MS_DIRSYNC, "dirsync"),
     (sc.MS_MANDLOCK, "mand"),
@@ -190,8 +194,9 @@ def bind_remount_flags(wanted: int, existing: int) -> int:
 
 
 def flags_of_mount(statvfs_flags: int) -> int:
-    """The f_flag of statvfs(3) as flags of mount(2): they agree but for relatime."""
+    """The f_flag of statvfs(3) as flags of mount(2): they agree but for relatime and nosymfollow."""
     flags = statvfs_flags & (sc.MS_RDONLY | RESTRICTIONS | sc.MS_NOATIME | sc.MS_NODIRATIME)
+    flags |= sc.MS_NOSYMFOLLOW if statvfs_flags & _ST_NOSYMFOLLOW else 0
     return flags | (sc.MS_RELATIME if statvfs_flags & _ST_RELATIME else 0)
 
 

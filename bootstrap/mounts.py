@@ -41,7 +41,7 @@ Resolver = Callable[[str], Awaitable[str]]
 WAIT = 30.0
 """Seconds to wait for a device or a server, unless the mount has a ``timeout``."""
 CALL = 90.0
-"""Seconds that one mount(2) may take: a large journal is replayed within it."""
+"""Seconds that one mount(2) of a device may take: a large journal is replayed within it. A server has ``WAIT``."""
 TAG_WAIT = 2.0
 """Seconds to wait for a tag: the bus may still be probing, but a tag that is not there now is most likely misspelt."""
 
@@ -160,6 +160,11 @@ class MountStep:
     def timeout(self) -> float | None:
         return self.mount.timeout
 
+    @property
+    def limit(self) -> float:
+        """Seconds for one mount(2)."""
+        return self.mount.timeout or (CALL if isinstance(self.mount, DeviceMount) else WAIT)
+
     def describe(self) -> str:
         kind = fstype_of(self.mount) or ("bind" if isinstance(self.mount, BindMount) else "the detected type")
         text = f'mount "{source_of(self.mount)}" on {self.target}, type {kind}'
@@ -213,9 +218,9 @@ class MountStep:
             patience = self._patience(wait)
             if self.mount.timeout is not None:  # of which loading modules took its part: the step as a whole ends then
                 patience -= trio.current_time() - began
-            return await _attempt(call, machine, patience, self.mount.timeout or CALL)
+            return await _attempt(call, machine, patience, self.limit)
         except trio.TooSlowError:
-            raise mount_errors.too_slow(call, self.mount.timeout or CALL, tail.lines(level=WARNING)) from None
+            raise mount_errors.too_slow(call, self.limit, tail.lines(level=WARNING)) from None
         except OSError as error:
             raise mount_errors.explain(call, error, tail.lines(level=WARNING)) from error
         finally:

@@ -90,9 +90,10 @@ async def binds(here: Path, to: Machine) -> None:
     assert (here / "made/for/it").read_text() == "content"
     with pytest.raises(OSError, match="Read-only file system"):
         (here / "limited/new").write_text("x")
-    await do(to, VirtualMount(fstype="tmpfs", target=f"{here}/strict", no_suid=True, no_dev=True))
+    strict = VirtualMount(fstype="tmpfs", target=f"{here}/strict", no_suid=True, no_dev=True, options="nosymfollow")
+    await do(to, strict)
     await do(to, BindMount(source=f"{here}/strict", target=f"{here}/kept", read_only=True))
-    assert {"ro", "nosuid", "nodev"} <= set(at(here / "kept").options)
+    assert {"ro", "nosuid", "nodev", "nosymfollow"} <= set(at(here / "kept").options)
     error = await refusal(to, BindMount(source=f"{here}/nix", target=f"{here}/x"))
     assert f'there is no "{here}/nix" to bind' in error.message
 

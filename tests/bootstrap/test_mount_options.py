@@ -44,6 +44,13 @@ def test_words_that_are_flags_leave_the_text() -> None:
     assert found == opts.Options(sc.MS_RDONLY | sc.MS_NOATIME | sc.MS_NOSUID, "size=1m,mode=755")
 
 
+def test_nosymfollow_is_a_flag_which_a_bind_keeps() -> None:
+    assert opts.split("nosymfollow,size=1m") == opts.Options(sc.MS_NOSYMFOLLOW, "size=1m")
+    assert opts.split("symfollow", sc.MS_NOSYMFOLLOW).flags == 0
+    existing = opts.flags_of_mount(8192)  # ST_NOSYMFOLLOW
+    assert opts.bind_remount_flags(sc.MS_RDONLY, existing) & sc.MS_NOSYMFOLLOW
+
+
 def test_words_for_fstab_are_dropped() -> None:
     assert opts.split("defaults,noauto,nofail,_netdev,x-systemd.automount,comment=mine,user").data == ""
 

@@ -76,6 +76,23 @@ def test_a_mount_is_tried_for_as_long_as_the_file_says() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mount", "seconds"),
+    [
+        (NfsMount(server="10.0.2.2", export="/", target="/d"), 30.0),
+        (VirtiofsMount(tag="a", target="/d"), 30.0),
+        (NfsMount(server="10.0.2.2", export="/", target="/d", timeout=5.0), 5.0),
+        (DeviceMount(device="/dev/vdb", target="/d"), 90.0),
+    ],
+)
+def test_a_silent_server_is_given_up_after_30_seconds_and_a_journal_may_take_longer(
+    mount: Mount, seconds: float
+) -> None:
+    (step,) = mounts.plan_mounts((mount,))
+    assert isinstance(step, mounts.MountStep)
+    assert step.limit == seconds
+
+
+@pytest.mark.parametrize(
     ("mount", "paths"),
     [
         (OverlayMount(lower="/a:/b", upper="/u", work="/w"), ("/a", "/b", "/u", "/w")),
