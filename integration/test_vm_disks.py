@@ -24,6 +24,10 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": lambda data: gzip.compress(data, 1),
     "zst": lambda data: zstandard.ZstdCompressor().compress(data),
 }
+DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.decompress,
+    ".zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
 
 COMPRESSED = {"fs/ext4/ext4": "xz", "fs/jbd2/jbd2": "gz", "fs/mbcache": "zst", "drivers/block/virtio_blk": "xz"}
 PLAIN = (
@@ -34,13 +38,17 @@ PLAIN = (
 
 def compressed_modules(kernel: cache.Kernel, root: Path) -> cache.Kernel:
     """The same kernel with few modules, some of them compressed, and what depmod says of them."""
-    names = [*(Path(name).name for name in COMPRESSED), *PLAIN]
-    if built_in := [name for name in names if not any(kernel.modules.rglob(f"{name}.ko*"))]:
+    names = [Path(name).name for name in COMPRESSED]
+    if built_in := [name for name in names if kernel.built_in(name)]:
         pytest.skip(f"this kernel has no modules {', '.join(built_in)}: they are built in")
-    roots.modules(root, kernel, *names)
+    roots.modules(root, kernel, *names, *(name for name in PLAIN if not kernel.built_in(name)))
     folder = root / "lib/modules" / kernel.version
     shutil.copy2(kernel.modules / "modules.builtin", folder)
     dep = (folder / "modules.dep").read_text()
+    for packed in list(folder.rglob("*.ko.*")):  # by the distribution
+        packed.with_suffix("").write_bytes(DECOMPRESS[packed.suffix](packed.read_bytes()))
+        packed.unlink()
+        dep = dep.replace(packed.name, packed.stem)
     for name, suffix in COMPRESSED.items():
         plain = folder / f"kernel/{name}.ko"
         plain.with_name(f"{plain.name}.{suffix}").write_bytes(COMPRESS[suffix](plain.read_bytes()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,12 @@ def open_to_others(found: Daemon, folder: Path) -> Daemon:
     libraries = found.environment["LD_LIBRARY_PATH"].replace(str(found.root), str(copy))
     program = copy / found.program.relative_to(found.root)
     return Daemon(program, copy, {**found.environment, "LD_LIBRARY_PATH": libraries})
+
+
+def is_tmpfs(path: Path) -> bool:
+    """Whether ``path`` lies in memory."""
+    argv = ["stat", "--file-system", "--format=%T", str(path)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip() == "tmpfs"
 
 
 def newest(root: Path, pattern: str) -> Path | None:

@@ -111,6 +111,7 @@ NFS_CORE_PARAM {{
     Enable_NLM = false;
     Enable_RQUOTA = false;
     Plugins_Dir = "{plugins}";
+    allow_set_io_flusher_fail = true; # it needs CAP_SYS_RESOURCE
 }}
 # Names come from the C library: the other way needs a plug-in that is looked for where it would be installed
 NFSv4 {{ Graceless = true; RecoveryBackend = fs; RecoveryRoot = "{folder}"; Minor_Versions = 1, 2; UseGetpwnam = true; }}

@@ -8,6 +8,8 @@ def test_a_root_over_9p(lab: Lab) -> None:
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -60,6 +62,9 @@ class Lab:
             pytest.skip("no nfs-ganesha")
         if not Path("/etc/mtab").exists():
             pytest.skip("nfs-ganesha exports nothing where there is no /etc/mtab (ln -s /proc/self/mounts /etc/mtab)")
+        if cache.is_tmpfs(tree):  # as /tmp is on Debian 13; nfs-ganesha exports none
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nfs-", dir=cache.folder()))
+            tree = shutil.copytree(tree, Path(folder) / "root", symlinks=True)
         return self._stack.enter_context(nfs_server(tree))
 
     def boot(
