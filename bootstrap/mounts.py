@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
-from bootstrap import devices, loop, mount_errors, overlay
+from bootstrap import devices, loop, mount_errors, overlay, trial
 from bootstrap import mount_options as opts
 from bootstrap.mount_options import Options
 from bootstrap.steps import SYSROOT, Machine, Step
@@ -178,6 +178,10 @@ class MountStep:
     async def apply(self, machine: Machine) -> None:
         if machine.trial and not isinstance(self.mount, VirtualMount | BindMount | OverlayMount):
             machine.info(f"not done in a trial: {self.describe()}")
+            return
+        if machine.trial and isinstance(self.mount, OverlayMount) and not self.mount.upper.startswith(trial.FOLDER):
+            machine.info(f"in this trial {self.mount.upper} and {self.mount.work} are in memory")
+            await replace(self, mount=trial.with_layers_in_memory(self.mount)).apply(machine)
             return
         if self.mount.mandatory_locks:
             machine.warn(f"{self.name}: mandatoryLocks has no effect since Linux 5.15")

@@ -11,9 +11,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from bootstrap import mount_options
 from bootstrap.steps import SYSROOT, Machine, Step
-from ocelot.config.structs import Mount, OnFailure
+from ocelot.config.structs import Mount, OnFailure, OverlayMount
 from ocelot.linux import syscalls
 
 FOLDER = "/run/ocelot/trial"
@@ -60,6 +62,12 @@ class MountRoot:
             flags &= mount_options.RESTRICTIONS
         if flags:
             syscalls.mount(None, SYSROOT, None, flags | syscalls.MS_BIND | syscalls.MS_REMOUNT)
+
+
+def with_layers_in_memory(mount: OverlayMount) -> OverlayMount:
+    """``mount`` with layers of its own: the root of a trial is an overlay, which can be below another, but not above."""
+    folder = f"{FOLDER}/layers{mount.upper}"
+    return msgspec.structs.replace(mount, upper=f"{folder}/upper", work=f"{folder}/work")
 
 
 def plan_root(mount: Mount, steps: tuple[Step, ...]) -> tuple[Step, ...]:

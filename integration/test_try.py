@@ -156,6 +156,18 @@ def test_settings_of_the_namespace_are_made_and_those_of_the_host_are_shown(root
     assert "not done in a trial, it is the host's: write '99' to /proc/sys/kernel/panic" in said
 
 
+def test_an_overlay_can_be_mounted_on_a_root_that_is_one_here(root: Path) -> None:
+    done = attempt(
+        ROOT
+        + "postSwitch:\n  mounts: [{type: overlay, lower: /etc, upper: /up/u, work: /up/w, target: /merged}]\n"
+        + "  hooks: [{name: h, command: /bin/sh, arguments: [-c, 'cat /merged/name; echo x > /merged/y && echo wrote']}]"
+        + EXIT_THREE,
+        root,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert (done.stdout.count("the real root"), "wrote" in done.stdout) == (2, True)
+
+
 def test_modules_and_device_nodes_are_shown_and_not_made(root: Path) -> None:
     done = attempt(
         ROOT
