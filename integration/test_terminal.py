@@ -19,10 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from integration.test_sessions import CTL, Terminal, gone
 from ocelot.wire.client import Client, Cut, call
+from supervisor.relay import Relay
+from supervisor.ring import Ring
+from supervisor.sinks import Counters
+from supervisor.terminal import Nowhere, TerminalStream
 
 SHELL = {
     "program": "/bin/bash",
@@ -60,7 +66,8 @@ def machine() -> Iterator[Desk]:
             ),
             "after": script("echo after", type="oneshot", dependsOn={"marked": {"condition": "LogReady"}}),
             "marked": script("echo is marked; exec sleep 1000")
-            | {"readinessProbe": {"handler": {"type": "log", "pattern": "^is marked$"}}},
+            | {"readinessProbe": {"handler": {"type": "log", "pattern": "^is marked$"}}}
+            | {"preStart": {"command": "sh", "arguments": ["-c", "tty; echo before"]}},
             "plain": SLEEPER,
         }
         if os.geteuid() == 0:
@@ -204,7 +211,9 @@ def test_the_end_of_the_process_is_ours_and_the_next_start_has_a_new_terminal(ma
 
 def test_what_is_left_in_the_background_hears_that_the_terminal_is_gone(machine: Desk) -> None:
     terminal = Attached(machine, "sh")
-    jobs = terminal.ask("sleep 1001 & nohup sleep 1002 >/dev/null & echo : $(jobs -p) :", " :\r\n").split(":")[-2].split()
+    jobs = (
+        terminal.ask("sleep 1001 & nohup sleep 1002 >/dev/null & echo : $(jobs -p) :", " :\r\n").split(":")[-2].split()
+    )
     until(lambda: Path(f"/proc/{jobs[1]}/comm").read_text() == "sleep\n")
     terminal.type("exec true\r")
     assert terminal.end() == 0
@@ -337,6 +346,7 @@ def test_the_log_has_lines_without_carriage_returns_and_all_that_looks_at_it_fin
     assert machine.json("status", "marked")["processes"][0]["ready"]
     lines = [line["text"] for line in call_logs(machine, "after")]
     assert lines == ["after"]
+    assert [line["text"] for line in call_logs(machine, "marked")] == ["not a tty", "before", "is marked"]
     assert b"is marked\n" in machine.log.read_bytes()
     assert b"\r" not in machine.log.read_bytes()
 
@@ -407,6 +417,32 @@ def test_a_process_that_closes_its_terminal_lives_on_and_may_open_it_again(machi
     machine.ctl("signal", "USR1", "closer")
     until(lambda: [line["text"] for line in call_logs(machine, "closer")] == ["open", "back", "back"])
     assert machine.processes()["closer"]["state"] == "running"
+
+
+def test_what_comes_from_a_terminal_that_was_closed_is_read_before_that_is_the_end() -> None:
+    async def main() -> bytes:
+        ring, relay = Ring(100), Relay()
+        stream = TerminalStream("name", "stdout", Nowhere(), ring=ring, counters=Counters(), block=False, relay=relay)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay.run)
+            slave = stream.open()
+            path = os.ttyname(slave)
+            os.write(slave, b"one\n")
+            os.close(slave)
+            assert not stream.drained
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert stream.drained
+            with open(path, "w") as again:
+                again.write("two\n")
+            assert not stream.drained
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert stream.drained
+            stream.end()
+            nursery.cancel_scope.cancel()
+        relay.close()
+        return ring.after(0)
+
+    assert trio.run(main) == b"one\ntwo\n"
 
 
 def test_nonsense_ends_the_connection_of_who_says_it(machine: Desk) -> None:

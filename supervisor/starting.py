@@ -82,6 +82,7 @@ def _specification(
     except (OSError, OcelotError) as error:
         raise SpawnError(
             f'cannot start "{config.program}": cannot open its {step}: {describe(error)}',
+            hint="it takes devpts on /dev/pts, with ptmx in it" if step == "terminal" else "",
             step=step,
             errno=error.errno or 0 if isinstance(error, OSError) else 0,
         ) from error

@@ -163,7 +163,9 @@ class TerminalStream(Stream):
 
     @property
     def drained(self) -> bool:
-        return (self._fd < 0 or self._asleep) and not (self._holding or self._rest or self._waiting or self._gap)
+        if self._holding or self._rest or self._waiting or self._gap:
+            return False
+        return self._fd < 0 or (self._asleep and not _readable(self._fd))
 
     def end(self) -> None:
         self._shut()
@@ -231,6 +233,13 @@ class TerminalStream(Stream):
             if self._turn is not None:
                 trio.lowlevel.notify_closing(self._fd)
         super()._shut()
+
+
+def _readable(fd: int) -> bool:
+    """Whether there is anything to read, more than that nobody has the other side open."""
+    found = select.poll()
+    found.register(fd, select.POLLIN)
+    return any(events & select.POLLIN for _, events in found.poll(0))
 
 
 class TerminalOutput(Output):

@@ -110,6 +110,8 @@ class Process(Base, frozen=True, kw_only=True):
     has no log. Only one process can have it. When ocelot is not the init of a machine, that is the terminal it was started on.
     ``stdin`` pty: a terminal of its own, which ocelotctl attach connects with yours. What it writes there is its standard output, and
     its standard error too, unless ``log.stderr`` says something else than ``log.stdout``; TERM is xterm if nothing else is said.
+    For a program that draws on the whole screen, let ``log.stdout`` go to ``null``: who is attached sees it all the same. A shell that is
+    not to wait out its grace period wants SIGHUP as ``shutdownSignal``.
 
     What the machine refuses (an unknown user, a limit, a capability) is a failed start that names the step.
     """

@@ -182,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         f"{API}/processes/{{name}}/terminal",
         Role.ADMIN,  # as exec: whoever may type into a shell may do what its user may
-        "Type into the terminal of a process too: what follows the upgrade is one JSON object a line, each way.",
+        "Type into the terminal of a process and see what it writes: after the upgrade, one JSON object a line, each way.",
         protocol.TerminalAttached | protocol.TerminalWritten | protocol.SessionEnded,
         protocol.TerminalRequest,
         status=101,
