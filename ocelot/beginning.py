@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -13,6 +16,9 @@ from ocelot.linux import syscalls
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import Inherited, keep_descriptors, raise_own_limits
 from ocelot.pid1 import Pid1
+
+_ATTEMPTS = 600
+"""How often something is tried, ten times a second, for which there is no memory."""
 
 CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv")
 """Files by which container engines mark a root file system as a container's own."""
@@ -55,7 +61,7 @@ def supervise(file: str, *, socket: str | None = None) -> Ending:
 def _run(life: Pid1) -> Ending:
     raise_own_limits()
     keep_descriptors()
-    ending = trio.run(life.run)
+    ending = run_to_the_end(life, life.run)
     if ending.program is not None:
         from bootstrap import handoff
 
@@ -65,6 +71,29 @@ def _run(life: Pid1) -> Ending:
         except OcelotError as error:
             return trio.run(life.run_after, error)
     return ending
+
+
+def run_to_the_end(life: Pid1, story: Callable[..., Awaitable[Ending]], *arguments: Any) -> Ending:
+    """``story`` in the one event loop. If that breaks under processes, all goes on in another image; this one is gone then."""
+    try:
+        return trio.run(story, *arguments)
+    except BaseException as error:
+        if life.phase != "running":
+            raise
+        _persist(life, error)
+        raise
+
+
+def _persist(life: Pid1, error: BaseException) -> None:
+    """Go on in another image; return when there is nothing left to go on with."""
+    for _ in range(_ATTEMPTS):
+        with suppress(Exception):  # no memory, or a signal, whose handler does not find its loop any more
+            from ocelot.recovery import end, go_on
+
+            go_on(life, error)
+            end(life)
+            return
+        time.sleep(0.1)
 
 
 def _identify(*, in_place: bool) -> Identity:

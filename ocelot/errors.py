@@ -82,6 +82,15 @@ def refused(error: BaseException) -> bool:
     return isinstance(error, OcelotError | OSError | MemoryError)
 
 
+def starved(error: BaseException | None) -> bool:
+    """Whether want of memory is behind ``error``, however it shows."""
+    if error is None or isinstance(error, MemoryError):
+        return error is not None
+    if isinstance(error, BaseExceptionGroup) and any(map(starved, error.exceptions)):
+        return True
+    return starved(error.__cause__) or starved(error.__context__)
+
+
 def describe(error: BaseException) -> str:
     """One line for any exception: ocelot's own in its voice, OSError as the C library words it, others with their type."""
     if isinstance(error, BaseExceptionGroup):

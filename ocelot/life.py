@@ -82,6 +82,8 @@ class Life(ABC):
         self.reloading = False
         self.leaving = False  # another image is asked whether it takes over
         self.turn = 0  # how many images there were before this one
+        self.breaks: list[float] = []  # when the event loop broke lately
+        self.clock: trio.abc.Clock | None = None  # of the event loop
         self.born = time.monotonic() if born is None else born
         self.boot_timeline: Timeline | None = None
         self.measures: object | None = None

@@ -23,7 +23,7 @@ import trio
 from ocelot import bundle, configuration, log
 from ocelot.config import structs
 from ocelot.ending import Ending, chosen_verb, go_down, only_one
-from ocelot.errors import BootError, OcelotError, describe
+from ocelot.errors import BootError, OcelotError, describe, starved
 from ocelot.life import Life
 from ocelot.linux.identity import Identity
 from ocelot.states import Cause, signal_name
@@ -61,6 +61,7 @@ class Pid1(Life):
     async def _with_tasks(
         self, story: Callable[[], Awaitable[Ending]], resume: Callable[[], Collection[int]] | None = None
     ) -> Ending:
+        self.clock = trio.lowlevel.current_clock()
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
             mask = resume() if resume is not None else None
@@ -72,7 +73,9 @@ class Pid1(Life):
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 ending = await self._until_requested(story)
-            except Exception as error:  # noqa: BLE001 (PID 1 must not die of anything)
+            except Exception as error:
+                if self.phase == "running" and starved(error):
+                    raise  # whoever acts is gone, but everything else stands: see ``recovery``
                 ending = await self._fail(error)
             if ending.program is None:
                 await go_down(self, ending)

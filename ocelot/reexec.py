@@ -148,7 +148,7 @@ async def _ask(life: Life, image: Image) -> None:
     deadline = trio.current_time() + PATIENCE
     while True:
         try:
-            state = write(_state(describe_life(life), image))
+            state = write(state_of(describe_life(life), image))
             break
         except NotNow as reason:
             if trio.current_time() > deadline:
@@ -217,16 +217,17 @@ def _become(life: Life, image: Image, descriptor: int) -> None:
         kept.mask = sorted(mask)
         kept.answer = descriptor
         kept.left = time.monotonic()
-        state = write(_state(kept, image))
+        state = write(state_of(kept, image))
         try:
-            _execute(image, [*kept.descriptors(), state], state)
+            execute(image, [*kept.descriptors(), state], state)
         finally:
             os.close(state)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _execute(image: Image, descriptors: list[int], state: int) -> None:
+def execute(image: Image, descriptors: list[int], state: int) -> None:
+    """Become ``image``, which keeps ``descriptors`` and begins with ``state``. Raises OSError, and then nothing has changed."""
     try:
         for fd in descriptors:
             os.set_inheritable(fd, True)
@@ -238,7 +239,8 @@ def _execute(image: Image, descriptors: list[int], state: int) -> None:
                 os.set_inheritable(fd, False)
 
 
-def _state(kept: LifeSnapshot, image: Image) -> State:
+def state_of(kept: LifeSnapshot, image: Image) -> State:
+    """What ``image`` begins with."""
     try:
         back = find_image(None).argv
     except ControlError:
@@ -246,20 +248,22 @@ def _state(kept: LifeSnapshot, image: Image) -> State:
     return State(snapshots.VERSION, back, snapshots.encode(kept))
 
 
-def describe_life(life: Life) -> LifeSnapshot:
-    """All that another image needs to go on from here. Raises NotNow while something is half done."""
-    if life.supervisor is None or life.phase != "running" or life.requested.is_set():
-        raise NotNow("it is going down")
-    if life.reloading:
-        raise NotNow("a reload is under way")
-    if life.arrived:
-        raise NotNow(f"{signal_name(min(life.arrived))} has just come")
-    if life.reaper.spawning or trio.to_thread.current_default_thread_limiter().borrowed_tokens:
-        raise NotNow("something is being done in a thread")
-    supervised = life.supervisor.snapshot()
+def describe_life(life: Life, *, salvage: bool = False) -> LifeSnapshot:
+    """All that another image needs to go on from here. Raises NotNow while something is half done.
+
+    ``salvage``: this one cannot bring anything to its end any more; what is half done is to be done anew, or killed.
+    """
+    if not salvage:
+        _look_at(life)
+    assert life.supervisor is not None
+    supervised = life.supervisor.salvage() if salvage else life.supervisor.snapshot()
     owned = {each.child.pid for each in supervised.processes if each.child is not None}
     reaper = life.reaper.snapshot()
-    for pid in life.reaper.pids - owned - set(reaper.passing):
+    strangers = life.reaper.pids - owned - set(reaper.passing)
+    if salvage:
+        reaper.passing += [*strangers, *life.reaper.unsettled]
+        strangers = frozenset()
+    for pid in strangers:
         raise NotNow(f"a program runs that is no supervised process: {_command_of(pid)} (pid {pid})")
     return LifeSnapshot(
         pid=os.getpid(),
@@ -278,13 +282,27 @@ def describe_life(life: Life) -> LifeSnapshot:
         bootstrap=life.config if isinstance(life.config, structs.Bootstrap) else None,
         supervise=life.config if isinstance(life.config, structs.SuperviseFile) else None,
         socket=life.socket,
-        sockets={name: door.descriptor for name, door in life.doors.items() if door.descriptor >= 0},
+        sockets={name: door.descriptor for name, door in life.doors.items() if door.listens},
         stdout=life.stdout.snapshot(),
         stderr=life.stderr.snapshot() if life.stderr is not life.stdout else b"",
         turn=life.turn,
         colour=log.chosen_colour(),
         measures=_measured(life),
+        requested=(life.verb, life.why) if life.requested.is_set() else None,
+        breaks=life.breaks,
     )
+
+
+def _look_at(life: Life) -> None:
+    """Raises NotNow while something is half done."""
+    if life.supervisor is None or life.phase != "running" or life.requested.is_set():
+        raise NotNow("it is going down")
+    if life.reloading:
+        raise NotNow("a reload is under way")
+    if life.arrived:
+        raise NotNow(f"{signal_name(min(life.arrived))} has just come")
+    if life.reaper.spawning or trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+        raise NotNow("something is being done in a thread")
 
 
 def _measured(life: Life) -> MeasuresSnapshot | None:

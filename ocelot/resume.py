@@ -21,6 +21,7 @@ import trio
 from bootstrap import cmdline
 from bootstrap.timeline import Timeline
 from ocelot import __version__, log
+from ocelot.beginning import run_to_the_end
 from ocelot.config import structs
 from ocelot.config.loading import Kind
 from ocelot.ending import Ending
@@ -61,12 +62,16 @@ def run(fd: int, committed: Callable[[], None], *, back: bool = False) -> Ending
     def resume() -> list[int]:
         restore(life, kept)
         life.turn = kept.turn + (not back)
+        life.breaks = kept.breaks
+        if kept.requested is not None:
+            life.request(*kept.requested)
         keep_descriptors()
         os.close(fd)
         committed()
+        life.phase = "running"
         return kept.mask
 
-    return trio.run(life.run_on, resume, lambda: arrive(life, kept, back=back))
+    return run_to_the_end(life, life.run_on, resume, lambda: arrive(life, kept, back=back))
 
 
 def restore(life: Life, kept: LifeSnapshot) -> None:
@@ -94,7 +99,6 @@ def restore(life: Life, kept: LifeSnapshot) -> None:
         from supervisor.metrics import measures
 
         measures(life).restore(kept.measures)
-    life.phase = "running"
 
 
 def arrive(life: Life, kept: LifeSnapshot, *, back: bool) -> None:

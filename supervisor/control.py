@@ -14,7 +14,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, describe
+from ocelot.errors import OcelotError, describe, starved
 from ocelot.wire.protocol import Role
 from supervisor.door import NOBODY, Door, receive
 from supervisor.listeners import identity, listen_tcp, listen_unix
@@ -22,6 +22,10 @@ from supervisor.listeners import identity, listen_tcp, listen_unix
 if TYPE_CHECKING:
     from supervisor.connection import Answer
     from supervisor.controlled import Controlled
+
+
+RETRY = 1.0
+"""Seconds until the socket is opened anew for which there was no memory any more."""
 
 
 async def open_control(
@@ -34,12 +38,19 @@ async def open_control(
     opened = False
 
     async def answer(*, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            await serve(machine, config, door=door, task_status=task_status)
-        except Exception as error:
-            if not opened:
-                raise
-            log.error(f"the control socket: {describe(error)}; going on without it")
+        while True:
+            try:
+                await serve(machine, config, door=door, task_status=task_status)
+                return
+            except Exception as error:
+                if not opened:
+                    raise
+                if not starved(error):
+                    log.error(f"the control socket: {describe(error)}; going on without it")
+                    return
+                log.error(f"the control socket: {describe(error)}; opened anew in {RETRY:g}s")
+            door.sock, task_status = None, trio.TASK_STATUS_IGNORED
+            await trio.sleep(RETRY)
 
     try:
         await nursery.start(answer)

@@ -6,6 +6,7 @@ What an answer is made of is imported when the first client comes.
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -95,6 +96,17 @@ class Door:
         self._retired = False
         self._accepting = trio.CancelScope()
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is a socket behind it now."""
+        if self.descriptor < 0:
+            return False
+        try:
+            with socket.socket(fileno=os.dup(self.descriptor)) as sock:
+                return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+        except OSError:
+            return False  # whoever served it has closed it on its way out
+
     def close(self) -> None:
         """Take in nobody from now on; those who are inside stay."""
         self._open = trio.Event()
@@ -116,6 +128,8 @@ class Door:
         async def answer(stream: trio.SocketStream) -> None:
             try:
                 await meet(stream)
+            except Exception as error:  # noqa: BLE001 (no memory even to say so: that is no reason to close the door to all)
+                log.debug(f"control: a client was left: {describe(error)}")
             finally:
                 await trio.aclose_forcefully(stream)
 

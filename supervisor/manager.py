@@ -206,6 +206,12 @@ class Supervisor:
 
         return snapshot(self._set)
 
+    def salvage(self) -> SupervisorSnapshot:
+        """As :meth:`snapshot`, when the loop is broken and no better moment will come."""
+        from supervisor.salvage import salvage
+
+        return salvage(self._set)
+
     def restore(self, kept: SupervisorSnapshot) -> None:
         """Before :meth:`run`, and before the reaper runs: go on from where the image before this one was."""
         from supervisor.manager_snapshot import restore

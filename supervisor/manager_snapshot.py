@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.snapshots import NotNow, SupervisorSnapshot
+from supervisor.ending import Ending
+from supervisor.snapshots import NotNow, ProcessSnapshot, SupervisorSnapshot
 
 if TYPE_CHECKING:
     from supervisor.process_set import ProcessSet
@@ -22,10 +23,16 @@ def snapshot(processes: ProcessSet) -> SupervisorSnapshot:
         raise NotNow("processes are being stopped one after the other")
     if going := next((name for name in roster.processes if not roster.wants(name)), None):
         raise NotNow(f"{going} is being taken away")
+    return describe_set(processes, [process.snapshot() for process in roster.processes.values()])
+
+
+def describe_set(processes: ProcessSet, members: list[ProcessSnapshot]) -> SupervisorSnapshot:
+    """As it is, with these members."""
+    reckoning, roster = processes.reckoning, processes.roster
     return SupervisorSnapshot(
         configs=dict(roster.configs),
         journal=processes.journal.snapshot(),
-        processes=[process.snapshot() for process in roster.processes.values()],
+        processes=members,
         scaled=sorted(processes.scaled),
         idle_sockets=processes.assembly.idle_sockets(),
         shutdown_timeout=processes.shutdown_timeout,
@@ -47,3 +54,5 @@ def restore(processes: ProcessSet, kept: SupervisorSnapshot) -> None:
     processes.assembly.restore_idle(kept.idle_sockets, processes.roster.configs)
     processes.reckoning.going_on = set(kept.going_on)
     processes.reckoning.first_failure = kept.first_failure
+    if kept.over is not None:
+        processes.reckoning.end(Ending(*kept.over))

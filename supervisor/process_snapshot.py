@@ -24,6 +24,11 @@ def snapshot(process: Life) -> ProcessSnapshot:
         raise NotNow(f"what {process.name} runs after its end is running")
     if process._dismissed:
         raise NotNow(f"{process.name} is being taken away")
+    return describe_process(process)
+
+
+def describe_process(process: Life) -> ProcessSnapshot:
+    """As it is, in the middle of whatever."""
     return ProcessSnapshot(
         name=process.name,
         config=process.config,

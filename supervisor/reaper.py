@@ -146,6 +146,8 @@ class Reaper:
         self._parked: dict[int, ExitStatus] = {}
         self._passing: list[int] = []  # children of the image before this one that are of no more use
         self._spawning = 0  # spawns under way in threads
+        self._untold: Child | None = None  # reaped, but its owner may not have heard of it
+        self._unsettled: list[int] = []  # what they have started that the loop has not heard of yet
         self._shield: Shield | None = None
         self._oom_score_adjust: int | None = None  # of the start, if an image before this one has changed it
 
@@ -183,6 +185,11 @@ class Reaper:
         if kept.status is None:
             self._children[kept.pid] = child
         return child
+
+    @property
+    def unsettled(self) -> list[int]:
+        """Children of threads that the loop has not heard of yet."""
+        return list(self._unsettled)
 
     def snapshot(self) -> ReaperSnapshot:
         from supervisor.snapshots import ReaperSnapshot
@@ -250,10 +257,14 @@ class Reaper:
                 pid, dead = failed.pid, True
                 raise
             finally:
+                if pid:
+                    self._unsettled.append(pid)
                 token.run_sync_soon(settle, pid, dead)
 
         def settle(pid: int, dead: bool) -> None:
             """In trio's thread, and before the result of ``start`` is seen there."""
+            if pid:
+                self._unsettled.remove(pid)
             if dead:
                 self._claim(Child(pid, kill_group=False, on_exit=None))
             elif pid:
@@ -329,6 +340,8 @@ class Reaper:
         more = True
         while more:
             try:
+                if self._untold is not None:
+                    self._tell_again(self._untold)
                 more = self._reap_batch()
                 await trio.lowlevel.checkpoint()
             except Exception as error:  # noqa: BLE001 (who reaps must not die of anything; the dead wait)
@@ -355,11 +368,21 @@ class Reaper:
                 continue
             if child.kill_group:
                 _kill_group(child.group)
+            status = _exit_status(dead)
             os.waitpid(pid, 0)
+            child.status, self._untold = status, child  # nothing in between can fail, and lose it
             del self._children[pid]  # only now: whatever fails before this is done again
             self.children_reaped += 1
-            child._ended(_exit_status(dead))
+            child._ended(status)
+            self._untold = None
         return True
+
+    def _tell_again(self, child: Child) -> None:
+        """There was no memory to tell its owner."""
+        assert child.status is not None
+        self._children.pop(child.pid, None)
+        child._ended(child.status)
+        self._untold = None
 
     def _goes_on(self, child: Child) -> bool:
         """Whether ``child`` lives on in its heir, which has become a child of ours by the death of its parent."""

@@ -22,7 +22,7 @@ from msgspec import Struct
 from ocelot import __version__
 from ocelot.config import structs
 from ocelot.errors import OcelotError
-from ocelot.states import Cause, ExitStatus, Goal, State
+from ocelot.states import Cause, ExitStatus, Goal, PowerVerb, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
 from supervisor.figures import Account
@@ -210,6 +210,7 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
 
     ``idle_sockets``: those of entries that have no process now, by the name of the entry. ``scaled``: entries whose replicas are not
     those of the file. ``under_way``: requests that wait for what they have led to, see ``controlled.Supervised``.
+    ``over``: how it has come to its end, while that was under way.
     """
 
     configs: dict[str, structs.Process]
@@ -220,6 +221,7 @@ class SupervisorSnapshot(Snapshot, kw_only=True):
     idle_sockets: dict[str, list[SocketSnapshot]] = {}
     scaled: list[str] = []
     first_failure: str | None = None
+    over: tuple[int, str | None, str] | None = None
     under_way: dict[str, dict[str, float | None]] = {}
 
 
@@ -257,7 +259,8 @@ class LifeSnapshot(Snapshot, kw_only=True):
 
     ``sockets``: listening ones, by what they are for. ``answer``: the connection that waits to hear how it went.
     ``stdout``, ``stderr``: what was taken for them, but not yet written. ``turn``: how many images there were before.
-    ``measures``: None if nobody has asked for figures yet.
+    ``measures``: None if nobody has asked for figures yet. ``requested``: the end that was asked for, and why.
+    ``breaks``: when the event loop broke lately.
     """
 
     pid: int
@@ -280,6 +283,8 @@ class LifeSnapshot(Snapshot, kw_only=True):
     turn: int = 0
     left: float = 0.0
     colour: str = "auto"
+    requested: tuple[PowerVerb | None, str] | None = None
+    breaks: list[float] = []
     measures: MeasuresSnapshot | None = None
 
     def descriptors(self) -> list[int]:

@@ -41,6 +41,7 @@ FLOORS = {
     "ocelot.ending": LIFE,
     "ocelot.failure": LIFE,
     "ocelot.reexec": LIFE,
+    "ocelot.recovery": LIFE,
     "ocelot.reload": LIFE,
     "ocelot.resume": LIFE,
     "ocelot.statefile": LIFE,
