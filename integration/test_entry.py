@@ -214,8 +214,27 @@ def test_zombies_are_made_and_found():
     assert str(maker.pid) in run("zombie-finder").stdout
     maker.terminate()
     maker.communicate()
+    assert maker.returncode == 0
     left = json.loads(run("zombie-finder", "--json").stdout)
     assert not [zombie for zombie in left if zombie["parent"] == maker.pid]
+
+
+@pytest.mark.root
+def test_a_maker_of_zombies_that_is_pid_1_ends_too():
+    command = [*NAMESPACE, *OCELOT, "zombie"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE) as outer:
+        assert outer.stdout.readline().startswith("made 1 zombies; their parent is 1")
+        with open(f"/proc/{outer.pid}/task/{outer.pid}/children") as file:
+            os.kill(int(file.read()), signal.SIGTERM)
+        try:
+            assert outer.wait(20) == 0
+        finally:
+            outer.kill()
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "many"])
+def test_no_zombies_cannot_be_made(count):
+    assert run("zombie", "-n", count).returncode == 2
 
 
 def test_entry_and_idle_are_light():

@@ -32,8 +32,10 @@ def make(count: int, *, orphans: bool = False) -> int:
         print(f"left {count} orphans to process {_stat(str(os.getpid()))[1]} or a subreaper before it")
         return 0
     pids = fork_exiting(count)
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before sigwait(3), else they kill us, or are lost on a PID 1
     print(f"made {len(pids)} zombies; their parent is {os.getpid()}", flush=True)
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    signal.sigwait(ends)
     return 0
 
 

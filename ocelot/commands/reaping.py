@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         "make zombie processes, to test what reaps them",
         epilog="They stay until SIGTERM or SIGINT; with --orphans it is PID 1 that has to reap them.",
     )
-    zombie.add_argument("-n", "--count", type=int, default=1, help="how many (1)")
+    zombie.add_argument("-n", "--count", type=_count, default=1, help="how many (1)")
     zombie.add_argument("--orphans", action="store_true", help="let PID 1 inherit them, and exit")
     finder = command(
         commands,
@@ -75,6 +75,12 @@ def _entry(options: argparse.Namespace) -> int:
 def _status(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text[:4]) > 255:
         raise argparse.ArgumentTypeError(f"{text!r} is no exit status, which is 0 to 255")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 100000")
     return int(text)
 
 
