@@ -126,6 +126,10 @@ class LoadModules:
 
     def describe(self) -> str:
         text = f"load {', '.join(self.modules.names)} from {self.modules.directory}, and what they depend on"
+        named = dict.fromkeys((*map(module_name, self.modules.names), *self._own_parameters()))
+        given = [f"{name} {words}" for name in named if (words := self._parameters_of(name))]
+        if given:
+            text += f"; with {', '.join(given)}"
         if self.modules.on_failure is None and self._may_lead_to_the_root():
             text += "; one that the root does not need may fail"
         return text
@@ -214,11 +218,16 @@ class LoadModules:
 
     def _parameters(self, resolution: Resolution, machine: Machine) -> dict[str, str]:
         """Parameters by module name: the file's, then those of the kernel command line, which the kernel lets win."""
-        own = {name.replace("-", "_"): text for name, text in self.modules.parameters.items()}
         loaded = {module_name(path) for path in resolution.order}
-        for name in own.keys() - loaded:
+        for name in self._own_parameters().keys() - loaded:
             machine.warn(f'parameters for the module "{name}" have no effect: it is not loaded here')
-        return {name: " ".join(filter(None, (own.get(name), self.cmdline.get(name)))) for name in loaded}
+        return {name: self._parameters_of(name) for name in loaded}
+
+    def _own_parameters(self) -> dict[str, str]:
+        return {module_name(name): text for name, text in self.modules.parameters.items()}
+
+    def _parameters_of(self, name: str) -> str:
+        return " ".join(filter(None, (self._own_parameters().get(name), self.cmdline.get(name))))
 
     def _not_found(self, name: str, place: Place) -> OcelotError:
         hint = "check the path: it is relative to directory or to its folder for this kernel release"

@@ -157,6 +157,12 @@ def test_parameters_come_from_the_file_and_then_from_the_command_line(host: Host
     assert host.warnings == ['parameters for the module "absent" have no effect: it is not loaded here']
 
 
+def test_the_plan_shows_parameters_of_both() -> None:
+    wanted = Modules(names=("k/x-a.ko", "k/xb.ko"), parameters={"x-a": "size=1"})
+    (step,) = modules.plan_modules(wanted, cmdline={"x_a": "debug", "xb": "n=3", "other": "y=1"})
+    assert step.describe().endswith("and what they depend on; with x_a size=1 debug, xb n=3")
+
+
 def test_a_failure_that_the_root_can_do_without_is_a_warning(host: Host) -> None:
     host.place("root/lib/modules", VIRTIO_BLK, SOUND)
     kernel = Kernel(xsnd=errno.ENODEV)
