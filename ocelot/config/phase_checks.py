@@ -8,9 +8,12 @@ from ocelot.config import structs
 from ocelot.config.findings import Path, quoted, suggest
 from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_environment, check_program, check_time, check_working_directory
+from ocelot.linux.mountinfo import is_below
 
 KERNEL_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/sys/fs/cgroup")
 """Where ocelot mounts something itself."""
+_SYSROOT = "/sysroot"
+"""Where it puts the new root together, before the switch."""
 
 _BLOCK_FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs", "btrfs", "squashfs", "erofs", "f2fs", "vfat", "iso9660")
 _OTHERS = """
@@ -93,8 +96,11 @@ def _mounts(mounts: tuple[structs.Mount, ...], path: Path, places: Places) -> No
             places.error(target_path, '"/" cannot be mounted here', 'the root file system belongs to "switchRoot"')
         elif target in KERNEL_FILE_SYSTEMS:
             places.error(target_path, f"{quoted(target)} is mounted by ocelot itself", "remove this item")
-        elif target == "/run/ocelot" or target.startswith("/run/ocelot/"):
+        elif is_below(target, "/run/ocelot"):
             places.error(target_path, f"{quoted(target)} belongs to ocelot", "choose another target")
+        elif path[0] == "preSwitch" and is_below(target, _SYSROOT) and places.given(("switchRoot",)):
+            message = f"{quoted(target)} would be hidden: the root file system is mounted on {quoted(_SYSROOT)}"
+            places.error(target_path, message, "choose another target, or mount it in postSwitch")
         elif target in seen:
             message = f"{quoted(target)} is mounted twice: this one hides the one in line {places.line(seen[target])}"
             places.warn(target_path, message, "remove one of them", also=seen[target])
