@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
+import msgspec
 import trio
 
 from bootstrap import devices, loop, mount_errors, overlay, trial
@@ -64,7 +65,9 @@ def plan_mounts(mounts: Sequence[Mount], *, resolve: Resolver | None = None) -> 
 
 
 def plan_root(mount: Mount, target: str = SYSROOT, *, resolve: Resolver | None = None) -> tuple[Step, ...]:
-    """The step that assembles the new root on ``target``."""
+    """The step that assembles the new root on ``target``. Without it nothing can go on, so that Warn means Abort."""
+    if mount.on_failure is OnFailure.WARN:
+        mount = msgspec.structs.replace(mount, on_failure=OnFailure.ABORT)
     return (MountStep(mount, target, "mount root", resolve),)
 
 

@@ -57,6 +57,12 @@ def test_a_root_describes_its_mount(mount: Mount, line: str) -> None:
     assert SYSROOT == "/sysroot"
 
 
+@pytest.mark.parametrize("given", [None, *OnFailure])
+def test_the_root_is_never_only_warned_about(given: OnFailure | None) -> None:
+    (step,) = mounts.plan_root(VirtiofsMount(tag="rootfs", on_failure=given))
+    assert step.on_failure is (OnFailure.RETRY if given is OnFailure.RETRY else OnFailure.ABORT)
+
+
 def test_mounts_keep_their_order_and_carry_their_policy() -> None:
     steps = mounts.plan_mounts(
         (
