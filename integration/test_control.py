@@ -129,6 +129,8 @@ def test_a_stop_outlasts_a_process_that_ignores_it(machine: Desk) -> None:
 def test_mistakes_have_their_exit_status_and_a_hint(
     machine: Desk, arguments: list[str], status: int, words: str
 ) -> None:
+    if "done" in arguments:
+        machine.ctl("wait", "done", "--for", "completed")
     done = machine.ctl(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr

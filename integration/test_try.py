@@ -33,6 +33,7 @@ VOLATILE = (
     "dentry-state",
     "aio-nr",
     "nr_open",
+    "fs/quota/",
 )
 
 
