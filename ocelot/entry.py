@@ -15,7 +15,8 @@ import trio
 from ocelot import log
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
-from supervisor.reaper import Child, Reaper
+from supervisor.child import Child
+from supervisor.reaper import Reaper
 from supervisor.spawn import SpawnSpec
 
 _OURS = {

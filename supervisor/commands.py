@@ -18,9 +18,9 @@ from ocelot.errors import OcelotError, SpawnError, describe
 from ocelot.states import ExitStatus
 from ocelot.wire.protocol import ExitInfo
 from supervisor import launch
+from supervisor.child import Child
 from supervisor.environment_file import read_environment_file
 from supervisor.group_stop import kill_cgroup
-from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.starting import OPEN_TIMEOUT
 from supervisor.surroundings import ProcessOutput, Surroundings

@@ -14,7 +14,7 @@ import trio
 
 from ocelot import log
 from ocelot.states import signal_name
-from supervisor.reaper import Child
+from supervisor.child import Child
 from supervisor.surroundings import Spawner
 
 if TYPE_CHECKING:

@@ -23,12 +23,12 @@ from ocelot.config import structs
 from ocelot.states import Cause
 from ocelot.wire.protocol import HealthStatus
 from supervisor import launch
+from supervisor.child import Child
 from supervisor.environment_file import read_environment_file
 from supervisor.notify import Ears, Notifications
 from supervisor.probe_log import LogWatch, Watched
 from supervisor.probes import Check, Probe, Role
 from supervisor.readiness_fd import Newline
-from supervisor.reaper import Child
 from supervisor.starting import OPEN_TIMEOUT
 from supervisor.surroundings import Ends, Handles, Surroundings, Verdict
 

@@ -21,8 +21,8 @@ from supervisor.surroundings import Ends, Handles
 
 if TYPE_CHECKING:
     from supervisor.cgroups import Leaf
+    from supervisor.child import Child
     from supervisor.privileges import Credentials
-    from supervisor.reaper import Child
 
 
 def environment(

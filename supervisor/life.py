@@ -18,10 +18,10 @@ from ocelot.config import structs
 from ocelot.errors import SpawnError, describe, refused
 from ocelot.states import Cause, Goal, State, signal_name
 from supervisor import launch, restart
+from supervisor.child import Child
 from supervisor.group_stop import await_end, kill_cgroup, tell_to_stop
 from supervisor.history import History
 from supervisor.lifecycle import ENDED, Change, Event, advance
-from supervisor.reaper import Child
 from supervisor.starting import start_child
 from supervisor.surroundings import Gate, Health, Hold, ProcessOutput, Schedule, Sockets, Surroundings, Verdict
 from supervisor.wishes import Wishes

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import trio
 
+from supervisor.child import Child
 from supervisor.probes import OUTPUT_MAX, Failed
-from supervisor.reaper import Child
 from supervisor.surroundings import Ends
 
 END_WITHIN = 1.0

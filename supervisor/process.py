@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ocelot.config import structs
 from ocelot.states import State, signal_name
 from ocelot.wire.protocol import ProcessStatus
+from supervisor.child import Child
 from supervisor.life import Life
 from supervisor.lifecycle import Event
-from supervisor.reaper import Child
 
 if TYPE_CHECKING:
     from supervisor.snapshots import ChildSnapshot, ProcessSnapshot

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ocelot.states import State
 from supervisor import launch
-from supervisor.reaper import Child
+from supervisor.child import Child
 from supervisor.snapshots import ChildSnapshot, NotNow, ProcessSnapshot, monotonic, trio_time
 from supervisor.surroundings import Verdict
 

@@ -19,11 +19,12 @@ from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
+from supervisor.child import Child
 from supervisor.launch import take_back_terminal
 from supervisor.leaderless import kill_leftovers
 from supervisor.network_files import NetworkFiles
 from supervisor.output import Output
-from supervisor.reaper import Child, Reaper
+from supervisor.reaper import Reaper
 from supervisor.spawn import SpawnSpec
 from supervisor.starting import OPEN_TIMEOUT
 

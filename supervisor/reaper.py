@@ -1,8 +1,8 @@
 """The one owner of every exit status.
 
 A plain ``waitpid(-1)`` beside anybody else's wait loses statuses, so in PID 1 nothing else waits. One SIGCHLD may stand for
-many deaths (signal(7): standard signals do not queue), so each one drains until nothing is left. SIGCHLD through trio's own
-signal queue was chosen over a pidfd a child: orphans have no pidfd, and an idle thousand costs no descriptors.
+many deaths (signal(7): standard signals do not queue), so each one drains until nothing is left. SIGCHLD was chosen over a
+pidfd a child: orphans have no pidfd, and an idle thousand costs no descriptors.
 
 Before the leader of a process group is reaped its number cannot be used again: so the dead are first looked at
 (waitid(2) with WNOWAIT), the last signal goes to the group, and only then are they reaped.
@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +25,7 @@ from ocelot import log
 from ocelot.errors import SpawnError, describe
 from ocelot.linux import syscalls
 from ocelot.states import ExitStatus
+from supervisor.child import Child
 from supervisor.leaderless import group_lives, kill_leftovers
 from supervisor.spawn import ChildFailed, SpawnSpec, spawn
 from supervisor.spawn_errors import explain
@@ -37,99 +39,6 @@ _BATCH = 256  # deaths between two chances for other tasks: about a millisecond
 _RETRY = 0.1  # seconds until deaths are looked at again after that has failed
 _GONE = 5.0  # seconds for a child to be gone after SIGKILL; more means that a device holds it
 _PARKED = 4096  # statuses kept while a spawn is under way in a thread; more are true orphans
-
-
-class Child:
-    """A process of ours. ``status`` is None while it lives.
-
-    ``kill_group``: when it has died and before it is reaped, its process group ``group`` (which it leads) gets SIGKILL.
-    ``passing``: an image that replaces this one may kill it, and start another in its place.
-    ``heir``: the pid of the process that it goes on as when this one ends, as daemons do (MAINPID= of sd_notify(3)); 0 for none.
-    """
-
-    __slots__ = ("_event", "_heir_fd", "_on_exit", "group", "heir", "kill_group", "passing", "pid", "status")
-
-    def __init__(self, pid: int, *, kill_group: bool, on_exit: Callable[[], None] | None) -> None:
-        self.pid = pid
-        self.group = pid
-        self.status: ExitStatus | None = None
-        self.heir = 0
-        self._heir_fd = -1
-        self.kill_group = kill_group
-        self.passing = False
-        self._on_exit = on_exit
-        self._event: trio.Event | None = None
-
-    async def wait(self) -> ExitStatus:
-        """Wait until it has ended."""
-        if self.status is None:
-            if self._event is None:
-                self._event = trio.Event()
-            await self._event.wait()
-        assert self.status is not None
-        return self.status
-
-    def signal(self, number: int) -> None:
-        """kill(2), its heir rather than itself; nothing happens when it has ended.
-
-        The number is ours until the reaper has set ``status``.
-        """
-        if self.status is None and not self._signal_heir(number):
-            os.kill(self.pid, number)
-
-    def signal_group(self, number: int) -> None:
-        """killpg(2) on its group; nothing happens when the leader has ended. Raises PermissionError."""
-        if self.status is None:
-            try:
-                os.killpg(self.group, number)
-            except ProcessLookupError:
-                # It leads no group (it was started without one), or moved into another: then it alone is meant
-                os.kill(self.pid, number)
-            self._signal_heir(number, group=True)
-
-    def name_heir(self, pid: int) -> None:
-        """It goes on as ``pid`` when it ends. Raises OSError if there is no such process."""
-        if pid not in (self.pid, self.heir) and self.status is None:
-            self._forget_heir()
-            self._heir_fd = os.pidfd_open(pid)  # not our child yet: its number alone proves nothing later
-            self.heir = pid
-
-    def _signal_heir(self, number: int, *, group: bool = False) -> bool:
-        """Send ``number`` to the heir, and with ``group`` to the group that it may lead; False if there is none alive."""
-        if self._heir_fd < 0:
-            return False
-        try:
-            signal.pidfd_send_signal(self._heir_fd, number)
-            if group and os.getpgid(self.heir) == self.heir:
-                os.killpg(self.heir, number)
-        except ProcessLookupError:
-            return False
-        return True
-
-    def _forget_heir(self) -> None:
-        if self._heir_fd >= 0:
-            os.close(self._heir_fd)
-        self._heir_fd, self.heir = -1, 0
-
-    def snapshot(self) -> ChildSnapshot:
-        from supervisor.snapshots import ChildSnapshot
-
-        return ChildSnapshot(
-            pid=self.pid,
-            group=self.group,
-            kill_group=self.kill_group,
-            status=self.status,
-            heir=self.heir,
-            heir_fd=self._heir_fd,
-        )
-
-    def _ended(self, status: ExitStatus) -> None:
-        self.status = status
-        self._forget_heir()
-        if self._event is not None:
-            self._event.set()
-        if self._on_exit is not None:
-            self._on_exit()
 
 
 class Reaper:
@@ -148,6 +57,9 @@ class Reaper:
         self._spawning = 0  # spawns under way in threads
         self._untold: Child | None = None  # reaped, but its owner may not have heard of it
         self._unsettled: list[int] = []  # what they have started that the loop has not heard of yet
+        self._listening = False
+        self._more = False  # the task has something to do ...
+        self._wakeups = trio.lowlevel.ParkingLot()  # ... and is woken for that
         self._shield: Shield | None = None
         self._oom_score_adjust: int | None = None  # of the start, if an image before this one has changed it
 
@@ -169,19 +81,25 @@ class Reaper:
         """Reap until cancelled. Main thread only. ``subreaper``: when not PID 1, descendants become ours (prctl(2))."""
         if subreaper and os.getpid() != 1:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-        with trio.open_signal_receiver(signal.SIGCHLD) as deaths:
-            task_status.started()
-            for pid in self._passing:
-                self._children[pid] = Child(pid, kill_group=True, on_exit=None)
-                _kill_group(pid)
-            await self._drain()  # those that died before we listened
-            async for _ in deaths:
-                await self._drain()
+        self._listening = True
+        with _told_of(signal.SIGCHLD, trio.lowlevel.current_trio_token(), self._reap_now):
+            try:
+                task_status.started()
+                for pid in self._passing:
+                    self._children[pid] = Child(pid, kill_group=True, on_exit=None)
+                    _kill_group(pid)
+                self._more = True  # those that died before we listened
+                while True:
+                    while self._more:
+                        self._more = False
+                        await self._drain()
+                    await self._wakeups.park()
+            finally:
+                self._listening = False
 
     def adopt(self, kept: ChildSnapshot, on_exit: Callable[[], None]) -> Child:
         """A child that the image before this one started. Call it before :meth:`run`, or its death is an orphan's."""
-        child = Child(kept.pid, kill_group=kept.kill_group, on_exit=on_exit)
-        child.status, child.heir, child._heir_fd = kept.status, kept.heir, kept.heir_fd
+        child = Child.of(kept, on_exit)
         if kept.status is None:
             self._children[kept.pid] = child
         return child
@@ -334,7 +252,24 @@ class Reaper:
             self._children[child.pid] = child
         else:
             self.children_reaped += 1
-            child._ended(status)
+            child.ended(status)
+
+    def _reap_now(self) -> None:
+        """The loop calls this after SIGCHLD. To wake a task first would be another turn of the loop for every death.
+
+        The task does what is too much for one turn, and what fails.
+        """
+        if not self._listening:
+            return
+        try:
+            if self._untold is not None:
+                self._tell_again(self._untold)
+            more = self._reap_batch()
+        except Exception:  # noqa: BLE001 (the task meets it again, and says so)
+            more = True
+        if more:
+            self._more = True
+            self._wakeups.unpark_all()
 
     async def _drain(self) -> None:
         more = True
@@ -373,7 +308,7 @@ class Reaper:
             child.status, self._untold = status, child  # nothing in between can fail, and lose it
             del self._children[pid]  # only now: whatever fails before this is done again
             self.children_reaped += 1
-            child._ended(status)
+            child.ended(status)
             self._untold = None
         return True
 
@@ -381,13 +316,13 @@ class Reaper:
         """There was no memory to tell its owner."""
         assert child.status is not None
         self._children.pop(child.pid, None)
-        child._ended(child.status)
+        child.ended(child.status)
         self._untold = None
 
     def _goes_on(self, child: Child) -> bool:
         """Whether ``child`` lives on in its heir, which has become a child of ours by the death of its parent."""
         heir = child.heir
-        child._forget_heir()
+        child.forget_heir()
         if heir in self._children or _parent(heir) != os.getpid():
             return False
         child.pid = heir
@@ -405,6 +340,20 @@ class Reaper:
             self.orphans_reaped += 1
         if group in self._groups and not group_lives(group):
             self._groups.pop(group)()
+
+
+@contextmanager
+def _told_of(number: int, token: trio.lowlevel.TrioToken, deed: Callable[[], None]) -> Iterator[None]:
+    """Let the loop of ``token`` call ``deed`` soon after each signal ``number`` (several may be one). Main thread only."""
+
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        token.run_sync_soon(deed, idempotent=True)
+
+    before = signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
 def _parent(pid: int) -> int | None:

@@ -28,9 +28,9 @@ from ocelot.errors import ControlError, SpawnError
 from ocelot.states import ExitStatus, signal_name
 from ocelot.wire.protocol import SessionEnded, SessionRequest, SessionSignal, SessionStarted
 from supervisor import launch
+from supervisor.child import Child
 from supervisor.environment_file import read_environment_file
 from supervisor.members import signal_session
-from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.starting import OPEN_TIMEOUT
 

@@ -10,8 +10,8 @@ import trio
 from ocelot.config import structs
 from ocelot.errors import OcelotError, SpawnError, describe
 from supervisor import launch
+from supervisor.child import Child
 from supervisor.environment_file import read_environment_file
-from supervisor.reaper import Child
 from supervisor.spawn import SpawnSpec
 from supervisor.surroundings import Ends, Handing, Handles, Health, ProcessOutput, Surroundings
 

@@ -11,7 +11,7 @@ from ocelot.config import structs
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause
 from supervisor import restart
-from supervisor.reaper import Child
+from supervisor.child import Child
 from supervisor.spawn import SpawnSpec
 
 if TYPE_CHECKING:
