@@ -156,6 +156,12 @@ def busy(machine: Desk) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def woken(machine: Desk) -> int:
+    """How often ocelot has gone to sleep, and so was woken up."""
+    status = Path(f"/proc/{machine.process.pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 # -- a person at a terminal
 
 
@@ -382,6 +388,9 @@ def test_a_process_that_reads_nothing_holds_up_only_who_types(machine: Desk) -> 
     for _ in range(3):
         call(machine.socket, "GET", "/v1/status", timeout=2.0)
     until(lambda: connections(machine) == 1)
+    before = woken(machine)
+    time.sleep(0.5)
+    assert woken(machine) - before < 5
     raw.close()  # nobody reads what it says, but it is missed all the same
     until(lambda: connections(machine) == 0)
     assert busy(machine) - began < 1.0
@@ -443,6 +452,21 @@ def test_what_comes_from_a_terminal_that_was_closed_is_read_before_that_is_the_e
         return ring.after(0)
 
     assert trio.run(main) == b"one\ntwo\n"
+
+
+def test_all_that_was_written_is_read_at_the_end_though_somebody_has_it_open_still() -> None:
+    async def main() -> int:
+        relay = Relay()
+        ring = Ring(100_000)
+        stream = TerminalStream("name", "stdout", Nowhere(), ring=ring, counters=Counters(), block=False, relay=relay)
+        slave = stream.open()
+        os.write(slave, b"x" * 6_000)
+        await stream.finish()
+        os.close(slave)
+        relay.close()
+        return ring.end
+
+    assert trio.run(main) == 6_000
 
 
 def test_nonsense_ends_the_connection_of_who_says_it(machine: Desk) -> None:

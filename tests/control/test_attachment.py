@@ -116,6 +116,7 @@ def test_the_last_lines_then_what_comes_then_the_end() -> None:
         terminal.write(b"\x1b[H\r\n")
         assert await client.next() == {"kind": "output", "data": base64.b64encode(b"\x1b[H\r\n").decode(), "at": 14}
         supervisor.become("db", State.EXITED)
+        await wait_all_tasks_blocked()
         terminal.write(b"bye")
         supervisor.become("web", State.STOPPING)
         supervisor.become("web", State.EXITED, None, 5)
