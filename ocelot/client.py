@@ -37,7 +37,7 @@ from ocelot.exchange import Exchange, connect, connect_unix, lines_of, problem, 
 from ocelot.following import Changes, Followed, Lines
 from ocelot.states import PowerVerb
 from ocelot.wire import protocol
-from ocelot.wire.client import DEFAULT_SOCKET, quote
+from ocelot.wire.client import default_socket, quote
 from ocelot.wire.protocol import (
     API,
     ActionReply,
@@ -68,10 +68,13 @@ WAIT = 90.0
 
 
 class Client:
-    """Talks to the ocelot at ``path``. ``timeout``: seconds that an answer may take, beyond what was asked to wait."""
+    """Talks to the ocelot at ``path``. ``timeout``: seconds that an answer may take, beyond what was asked to wait.
 
-    def __init__(self, path: str = DEFAULT_SOCKET, *, timeout: float = 30.0) -> None:
-        self.path = path
+    Without a path it is found as ``ocelotctl`` finds it: OCELOT_SOCKET, else the user's own ocelot, else that of the machine.
+    """
+
+    def __init__(self, path: str | None = None, *, timeout: float = 30.0) -> None:
+        self.path = path or default_socket()
         self.timeout = timeout
 
     # -- looking
