@@ -36,9 +36,9 @@ def test_names_every_key_of_the_top(kind, mode) -> None:
     if mode == "supervise":
         records += [structs.Process, structs.RestartPolicy]
     if kind == "bootstrap":
-        records += [structs.Phase, structs.BootScript, structs.Symlink]
+        records += [structs.Phase, structs.BootScript, structs.Symlink, structs.Modules, structs.Hook, structs.Tmpfile]
+        records += structs.Mount.__args__
     keys = {key for record in records for key in record_fields(record)}
-    keys -= {"hostname", "shell", "workingDirectory", "environment", "arguments", "timeout"} - words
     assert keys <= words, keys - words
 
 
@@ -71,7 +71,7 @@ def _blocks(lines: list[str]) -> list[tuple[int, int]]:
     for number, line in enumerate([*lines, ""]):
         comment = line.strip().startswith("# ") and re.match(r"\s*# ( *- | *)?[a-zA-Z]+:( |$)|\s*#   ", line)
         if comment and start is None:
-            if re.match(r"\s*# (?!type|device|tag|server|export)[a-zA-Z]+:( |$)", line):
+            if re.match(r"\s*# (?!type|device|tag|server|export|lower|upper|work)[a-zA-Z]+:( |$)", line):
                 start = number
         elif not comment and start is not None:
             blocks.append((start, number))
