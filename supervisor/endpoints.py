@@ -304,8 +304,9 @@ async def _power(call: Call) -> Response:
             status=404,
             kind="not-found",
         ) from None
+    identity = call.machine.status().identity
     call.machine.request_power(verb)
-    return _json(protocol.PowerReply(verb=verb.value), 202)
+    return _json(protocol.PowerReply(verb=verb.value, identity=identity), 202)
 
 
 async def _reload(call: Call) -> Response:

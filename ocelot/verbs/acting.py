@@ -109,7 +109,10 @@ def _power(options: Namespace) -> int:
     if options.json:
         print_json(reply)
     else:
-        print({"poweroff": "powering off", "reboot": "rebooting", "halt": "halting"}[reply["verb"]])
+        verb = {"poweroff": "powering off", "reboot": "rebooting", "halt": "halting"}[reply["verb"]]
+        print(
+            verb if reply.get("identity", "machine") == "machine" else "stopping everything in order; then ocelot exits"
+        )
     return OK
 
 

@@ -281,9 +281,13 @@ class TerminalWritten(Wire, kw_only=True, tag_field="kind", tag="output"):
 
 
 class PowerReply(Wire, kw_only=True):
-    """The machine is going down. The connection may end at any moment from now on."""
+    """The machine is going down. The connection may end at any moment from now on.
+
+    ``identity``: of ocelot, as in a status. Where that is not ``machine``, only ocelot ends.
+    """
 
     verb: str
+    identity: str
 
 
 class ReloadRequest(Wire, kw_only=True):

@@ -430,7 +430,7 @@ def test_a_signal_to_what_does_not_run_is_a_conflict() -> None:
 
 def test_power_reaches_the_machine() -> None:
     machine = FakeMachine()
-    assert ask(machine, "POST", "/v1/power/halt")[0] == 202
+    assert ask(machine, "POST", "/v1/power/halt") == (202, {"verb": "halt", "identity": "container"})
     assert machine.verbs == [PowerVerb.HALT]
 
 
