@@ -178,7 +178,8 @@ def test_the_boot_as_a_table_and_as_a_picture(machine: Desk, folder: Path) -> No
 
 def test_power_off_ends_it_in_order(folder: Path) -> None:
     with desk(folder, {"web": SLEEPER}) as machine:
-        assert machine.ctl("poweroff").returncode == 0
+        done = machine.ctl("poweroff")
+        assert (done.returncode, done.stdout) == (0, "stopping everything in order; then ocelot exits\n")
         assert machine.process.wait(PATIENCE) == 0
         assert not os.path.exists(machine.socket)
         assert machine.ctl("status").returncode == 3

@@ -98,16 +98,17 @@ def _below(known: Mapping[str, Node], node: Node, indent: str, seen: set[str], c
         below = known.get(need["name"])
         state = _tinted(below, colour) if below is not None else "not there"
         again = below is not None and bool(below.needs) and below.name in seen
-        yield f"{indent}{'└─ ' if last else '├─ '}{need['name']}  {state}  ({demand(need)})" + (" …" if again else "")
+        wanted = demand(need, below.state if below is not None else "")
+        yield f"{indent}{'└─ ' if last else '├─ '}{need['name']}  {state}  ({wanted})" + (" …" if again else "")
         if below is not None and not again:
             yield from _below(known, below, indent + ("   " if last else "│  "), seen, colour)
 
 
-def demand(need: Mapping[str, Any]) -> str:
-    """``healthy``, ``completed successfully, not yet``, ``started, optional``."""
+def demand(need: Mapping[str, Any], state: str = "") -> str:
+    """``healthy``, ``completed successfully, not yet``, ``started, optional``; ``state``: of what is needed."""
     condition = "".join(f" {char.lower()}" if char.isupper() else char for char in need["condition"]).strip()
     extras = [
-        *([] if need["met"] else ["not yet"]),
+        *([] if need["met"] else ["it has failed"] if state == "fatal" else ["not yet"]),
         *([] if need["required"] else ["optional"]),
         *(["follows its restarts"] if need["restart"] else []),
     ]

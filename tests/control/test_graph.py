@@ -85,3 +85,10 @@ def test_a_picture_of_some_shows_them_and_what_they_need() -> None:
     processes = [process("a", "b"), process("b", "c"), process("c"), process("d", "c")]
     assert [each["name"] for each in needed_by(processes, ["b"])] == ["b", "c"]
     assert needed_by(processes, []) == processes
+
+
+def test_what_has_failed_will_not_be_yet() -> None:
+    processes = [process("web", "db", met=False, condition="Healthy"), process("db", state="fatal")]
+    assert tree(processes)[1] == "└─ db  fatal  (healthy, it has failed)"
+    processes[1]["state"] = "starting"
+    assert tree(processes)[1] == "└─ db  starting  (healthy, not yet)"
