@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 
 from ocelot import log
 from ocelot.config import structs
-from supervisor.notify import TEXT_MAX, Notifications, parse
+from supervisor.notify import Notifications
+from supervisor.said import TEXT_MAX, parse
 from supervisor.senders import Membership, may_speak_once_gone, membership
 from tests.supervisor.fakes import run
 
