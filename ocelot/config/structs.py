@@ -233,7 +233,7 @@ class Vsock(Base, frozen=True, kw_only=True):
 
 
 class Control(Base, frozen=True, kw_only=True):
-    """``vsock`` None: off."""
+    """``vsock`` None: off. ``socket``: where another user than root runs ocelot, XDG_RUNTIME_DIR/ocelot/control.sock is the default."""
 
     socket: Text = "/run/ocelot/control.sock"
     mode: Mode = 0o600

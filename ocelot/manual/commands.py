@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ocelot import __version__
 from ocelot.manual.roff import Page, bold, slanted
 from ocelot.verbs.outcome import EXITS
-from ocelot.wire.client import DEFAULT_SOCKET
+from ocelot.wire.client import DEFAULT_SOCKET, OF_A_USER
 
 
 def ocelot(top: argparse.ArgumentParser) -> str:
@@ -62,6 +62,9 @@ def ocelotctl(top: argparse.ArgumentParser) -> str:
     page.tagged(bold("NO_COLOR"), "No colours, also on a terminal.")
     page.section("Files")
     page.tagged(slanted(DEFAULT_SOCKET), "The control socket, when nothing else is said.")
+    page.tagged(
+        slanted("$XDG_RUNTIME_DIR/" + OF_A_USER), "That of an ocelot that another user than root runs for himself."
+    )
     _see_also(page, "ocelot(1)", "ocelot-bootstrap(5)")
     return page.text()
 

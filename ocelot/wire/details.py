@@ -60,7 +60,7 @@ def _probe(probe: Mapping[str, Any], now: float) -> str:
     verdict = f"{'good' if probe['ok'] else 'bad'}, {row} in a row"
     missed = f"; {probe['misses']} of {probe['runs']} were bad" if probe["misses"] else ""
     output = f": {probe['output']}" if probe["output"] else ""
-    return f"{start}: {verdict}, {when}{missed}{output}"
+    return f"{start}: {verdict}, {when}{output}{missed}"
 
 
 def _notify(notify: Mapping[str, Any]) -> str:

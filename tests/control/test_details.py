@@ -31,7 +31,7 @@ def test_a_line_for_each_probe_and_for_what_it_says():
     process = plain(HealthStatus(probes=[good, bad, new], notify=notify))
     assert health_lines(process, now=100.0) == [
         "readiness (httpGet): good, 3 in a row, 10s ago, took 4ms: 200 OK",
-        "liveness (exec): bad, 2 in a row, 1s ago, took 1s; 4 of 9 were bad: timed out",
+        "liveness (exec): bad, 2 in a row, 1s ago, took 1s: timed out; 4 of 9 were bad",
         "startup (log): no result yet",
         'notify: ready, main pid 7, errno 5, watchdog 30s, last sign 2s ago: "3 clients"',
     ]
