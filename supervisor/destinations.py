@@ -14,8 +14,9 @@ from ocelot.linux.descriptors import Writer
 from supervisor.sinks import Counters, FileSink, Shared, Sink
 
 if TYPE_CHECKING:
+    from supervisor.aside import AsideFile
     from supervisor.formats import Labels
-    from supervisor.logfile import LogFiles
+    from supervisor.logfile import LogFile, LogFiles
 
 
 class Surroundings(Protocol):
@@ -56,7 +57,7 @@ def sink_for(
                 from supervisor.rotation import compressor
 
                 compressor(config.rotation.compression)
-            sink = FileSink(around.files.join(path, config.rotation), counters)
+            sink = _file_sink(around.files.join(path, config.rotation), counters)
         case structs.Syslog(address=address):
             from supervisor.forwarding import SyslogSink, udp_address
 
@@ -74,3 +75,12 @@ def sink_for(
 
         return JsonLines(sink, name, stream)
     return sink
+
+
+def _file_sink(file: LogFile | AsideFile, counters: Counters) -> FileSink:
+    if not file.aside:
+        return FileSink(file, counters)
+    from supervisor.aside import AsideFile, AsideSink
+
+    assert isinstance(file, AsideFile)
+    return AsideSink(file, counters)

@@ -23,6 +23,7 @@ from ocelot.errors import OcelotError, describe
 from supervisor.ring import real_time
 
 if TYPE_CHECKING:
+    from supervisor.aside import AsideFile
     from supervisor.old_files import OldFiles
     from supervisor.snapshots import LogFileSnapshot
 
@@ -49,19 +50,27 @@ class User(Protocol):
     def rotated(self) -> None:
         """What it has written made the file rotate."""
 
+    def lost(self, count: int) -> None:
+        """So many bytes that were taken from it could not be written after all."""
+
 
 class LogFiles:
     """The log files of a set, by path."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, *, may_hang: Callable[[str], bool] = lambda path: False) -> None:
         self._start = start
-        self._files: dict[str, LogFile] = {}
+        self._may_hang = may_hang
+        self._files: dict[str, LogFile | AsideFile] = {}
 
-    def join(self, path: str, rotation: structs.Rotation | None) -> LogFile:
+    def join(self, path: str, rotation: structs.Rotation | None) -> LogFile | AsideFile:
         """The file at ``path``, shared by whoever asks. Rotation is that of the last one who asked."""
         path = os.path.normpath(path)
         file = self._files.get(path)
-        if file is None:
+        if file is None and self._may_hang(path):
+            from supervisor.aside import AsideFile
+
+            file = self._files[path] = AsideFile(path, rotation, start=self._start)
+        elif file is None:
             file = self._files[path] = LogFile(path, rotation, start=self._start)
         else:
             file.configure(rotation)
@@ -71,6 +80,8 @@ class LogFiles:
 class LogFile:
     """One log file. ``sharers``: how many streams may write to it; it is open while one of them has it in use."""
 
+    aside = False
+
     def __init__(
         self,
         path: str,
@@ -79,9 +90,11 @@ class LogFile:
         start: Start,
         now: Clock = real_time,
         clock: Clock = time.monotonic,
+        warn: Callable[[str], None] = log.warn,
     ) -> None:
         self.path = path
         self.sharers = 0
+        self._warn = warn
         self._start = start
         self._now = now
         self._clock = clock
@@ -270,7 +283,7 @@ class LogFile:
             self._rotate_not_before = moment + RETRY
             if not self._stuck:
                 self._stuck = True
-                log.warn(f'cannot rotate "{self.path}": {describe(error)}; it goes on growing until that changes')
+                self._warn(f'cannot rotate "{self.path}": {describe(error)}; it goes on growing until that changes')
         else:
             self._stuck = False
 

@@ -58,8 +58,9 @@ class Relay:
         """The log files of everybody who uses this relay."""
         if self._files is None:
             from supervisor.logfile import LogFiles
+            from supervisor.network_files import NetworkFiles
 
-            self._files = LogFiles(self.start_soon)
+            self._files = LogFiles(self.start_soon, may_hang=NetworkFiles().log_may_hang)
         return self._files
 
     def labels(self, *, colour: bool) -> Labels:

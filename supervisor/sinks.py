@@ -15,6 +15,7 @@ import trio
 from ocelot.linux.descriptors import Writer
 
 if TYPE_CHECKING:
+    from supervisor.aside import AsideFile
     from supervisor.logfile import LogFile
 
 BLOCK = 64 * 1024
@@ -135,13 +136,16 @@ class FileSink(Late):
 
     framed = False
 
-    def __init__(self, file: LogFile, counters: Counters) -> None:
+    def __init__(self, file: LogFile | AsideFile, counters: Counters) -> None:
         self.file = file
         self.counters = counters
         file.sharers += 1
 
     def rotated(self) -> None:
         self.counters.rotations += 1
+
+    def lost(self, count: int) -> None:
+        self.counters.dropped += count
 
     def leave(self) -> None:
         """It is not one of the file's streams any more."""

@@ -3,7 +3,7 @@
 import pytest
 
 from ocelot.linux.mountinfo import parse
-from supervisor.network_files import on_network
+from supervisor.network_files import leads_to_network, on_network
 from supervisor.spawn import SpawnSpec
 
 LOCAL = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:5 / /run rw - tmpfs none rw\n"
@@ -33,3 +33,46 @@ HOST_ROOT = "1 0 0:9 / / rw - virtiofs rootfs rw\n"
 def test_a_start_may_hang(table, program, directory, path, expected):
     spec = SpawnSpec(argv=(program,), environment={"PATH": path}, working_directory=directory)
     assert on_network(spec, parse(table)) is expected
+
+
+LINKS = {"/var/log": "/data/log", "/logs": "data", "/round": "round", "/here": "/run/here", "/data/out": "/run"}
+HOST_DATA = "3 1 0:9 / /data rw - 9p share rw\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "path", "expected"),
+    [
+        (LOCAL, "/data/x.log", False),
+        (LOCAL + DATA, "/data/x.log", True),
+        (LOCAL + DATA, "/var/log/app/x.log", True),
+        (LOCAL + DATA, "/logs/x.log", True),
+        (LOCAL + DATA, "/run/../logs/x.log", True),
+        (LOCAL + DATA, "/round/x.log", False),
+        (LOCAL + DATA, "/here/x.log", False),
+        (LOCAL + DATA, "/data/out/x.log", True),  # to follow that link is to ask the server
+        (LOCAL + DATA + COVERED, "/data/fast/x.log", False),
+        (LOCAL + COVERED, "/fuse/x.log", True),
+        (NETWORK_ROOT, "/var/x.log", True),
+        (NETWORK_ROOT, "/run/x.log", False),
+        (HOST_ROOT, "/var/x.log", False),  # without its root nothing goes on
+        (LOCAL + HOST_DATA, "/data/x.log", True),
+    ],
+)
+def test_a_log_file_may_hang(table, path, expected):
+    asked = []
+
+    def read_link(place):
+        asked.append(place)
+        if place in LINKS:
+            return LINKS[place]
+        raise OSError
+
+    assert leads_to_network(path, parse(table), read_link) is expected
+    assert not any(
+        place.startswith("/data/") and not place.startswith("/data/fast") for place in asked if "nfs" in table
+    )
+
+
+def test_a_program_may_lie_on_what_the_host_serves():
+    spec = SpawnSpec(argv=("/data/prog",), environment={"PATH": "/bin"})
+    assert not on_network(spec, parse(LOCAL + HOST_DATA))

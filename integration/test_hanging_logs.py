@@ -1,0 +1,125 @@
+"""A log file whose file system does not answer any more holds up nobody but, with ``onFull: block``, who writes to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.desk import PATIENCE, SLEEPER, desk
+from integration.reexecs import until
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="there is no /dev/fuse"),
+]
+
+
+class Mounted:
+    def __init__(self, folder: Path, state: Path) -> None:
+        self.folder, self.state = folder, state
+
+    def hang(self) -> None:
+        (self.state / "hang").touch()
+
+    def answer(self) -> None:
+        (self.state / "hang").unlink()
+
+    def text(self, name: str) -> str:
+        """What the server knows of the file, without asking it through the kernel."""
+        path = self.state / f"{name}.shown"
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Mounted]:
+    folder, state = tmp_path / "far", tmp_path / "state"
+    for each in (folder, state):
+        each.mkdir()
+    server = subprocess.Popen([sys.executable, "-m", "integration.fuse", str(folder), str(state)])
+    try:
+        until((state / "mounted").exists)
+        yield Mounted(folder, state)
+    finally:
+        server.kill()  # and whoever waits for it gets an error
+        server.wait()
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def counting(path: Path, **more: Any) -> dict[str, Any]:
+    script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done"
+    return {
+        "program": "/bin/sh",
+        "arguments": ["-c", script],
+        "terminationGracePeriod": "2s",
+        "log": {"stdout": {"destination": {"type": "file", "path": str(path)}, **more}},
+    }
+
+
+def numbers(text: str) -> list[int]:
+    return [int(line) for line in text.splitlines() if line.isdigit()]
+
+
+def test_a_file_system_that_hangs_holds_up_nobody_else(tmp_path: Path, far: Mounted) -> None:
+    (tmp_path / "link").symlink_to(far.folder)
+    here = tmp_path / "here.log"
+    processes = {
+        "drops": counting(far.folder / "drops"),
+        "waits": counting(tmp_path / "link" / "waits", onFull="block"),
+        "here": counting(here),
+        "other": SLEEPER,
+    }
+    with desk(tmp_path, processes) as machine:
+        machine.until(lambda found: all(each["state"] == "running" for each in found.values()))
+        until(lambda: len(numbers(far.text("drops"))) > 5 and len(numbers(far.text("waits"))) > 5)
+        far.hang()
+        until(lambda: machine.log.read_text().count("does not answer: its file system hangs") == 2)
+        size = here.stat().st_size
+        asked = time.monotonic()
+        assert machine.ctl("restart", "other").returncode == 0
+        assert time.monotonic() - asked < 5
+        until(lambda: here.stat().st_size > size)
+        until(lambda: 'cannot write the stdout of "drops": it takes nothing more' in machine.log.read_text())
+        refused = machine.ctl("reexec", timeout=60)
+        assert refused.returncode == 1
+        assert f'cannot replace ocelot now: the log file "{far.folder}/drops" does not answer' in refused.stderr
+        far.answer()
+        until(lambda: machine.log.read_text().count("answers again") == 2)
+        until(lambda: "were dropped here" in far.text("drops"))
+        waited = numbers(far.text("waits"))
+        until(lambda: len(numbers(far.text("waits"))) > len(waited) + 5)
+        waited = numbers(far.text("waits"))
+        assert waited == list(range(1, len(waited) + 1)), "nothing was lost"
+        dropped = numbers(far.text("drops"))
+        assert dropped == sorted(set(dropped)), "nothing came twice"
+        assert machine.ctl("reexec", timeout=60).returncode == 0
+        until(lambda: len(numbers(far.text("waits"))) > len(waited) + 5)
+        waited = numbers(far.text("waits"))
+        assert waited == list(range(1, len(waited) + 1)), "nor by the reexec"
+
+
+def test_what_is_written_last_is_there(tmp_path: Path, far: Mounted) -> None:
+    """And the file is closed then: else the file system stayed busy."""
+    many = {"program": "/bin/sh", "arguments": ["-c", "seq 1 50000"], "type": "oneshot"}
+    many["log"] = {"stdout": {"destination": {"type": "file", "path": str(far.folder / "many")}, "onFull": "block"}}
+    with desk(tmp_path, {"many": many, "other": SLEEPER}) as machine:
+        machine.until(lambda found: found["many"]["state"] == "exited")
+        until(lambda: numbers(far.text("many")) == list(range(1, 50001)))
+        links = [path.readlink() for path in Path(f"/proc/{machine.process.pid}/fd").iterdir() if path.is_symlink()]
+        assert far.folder / "many" not in links
+
+
+def test_a_shutdown_does_not_wait_for_it(tmp_path: Path, far: Mounted) -> None:
+    with desk(tmp_path, {"waits": counting(far.folder / "waits", onFull="block")}) as machine:
+        until(lambda: len(numbers(far.text("waits"))) > 5)
+        far.hang()
+        until(lambda: "its file system hangs" in machine.log.read_text())
+        machine.process.terminate()
+        until(lambda: "going down" in machine.log.read_text())
+        far.answer()  # what is in the kernel cannot be killed, and is reaped when it comes back
+        machine.process.wait(PATIENCE)
