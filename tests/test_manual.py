@@ -58,6 +58,7 @@ def test_every_key_of_every_record_is_there() -> None:
             for key in record["properties"]:
                 assert key in sections[name], f"{name}.{key}"
     assert "default 1m" not in text
+    assert "``" not in text, "a docstring of several lines is words, too"
     assert re.search(r"terminationGracePeriod\nduration; default 60s", text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from inspect import cleandoc
 from types import UnionType
 from typing import Any, Literal, Union, get_origin
 
@@ -91,7 +92,7 @@ def bootstrap() -> str:
 def _record(page: Page, cls: Any, found: dict[str, type]) -> None:
     """What a record is for, and its keys. Records that it refers to are added to ``found``."""
     known = {field.name: field.encode_name for field in fields(cls)}
-    documentation = cls.__doc__ or ""
+    documentation = cleandoc(cls.__doc__ or "")
     if documentation and documentation != structs.Base.__doc__ and not documentation.startswith(f"{cls.__name__}("):
         page.paragraphs(_in_words(documentation, known))
     tag_field, tag = cls.__struct_config__.tag_field, cls.__struct_config__.tag
