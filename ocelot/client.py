@@ -14,6 +14,10 @@
     async with client.events() as events:
         async for event in events:
             print(event)
+    async with client.attach("game") as terminal:  # a process with stdin: pty
+        await terminal.type(b"say hello\\r")
+        async for block in terminal:
+            print(block)
 
 ``path`` may also be ``vsock:CID:PORT``, from the host of a virtual machine whose configuration has ``control.vsock``.
 

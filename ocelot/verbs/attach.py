@@ -50,6 +50,7 @@ def _add_attach(command: ArgumentParser) -> None:
     command.epilog = (
         "With `stdin: pty` the process has a terminal, and yours is connected with it: every key goes to it but the\n"
         "keys that detach, and several may be attached at once. Without a terminal of yours, standard input is sent.\n"
+        "To type takes the role admin, as exec does; with the role read you see what it writes.\n"
         "Other processes read no keys: Ctrl-C and Ctrl-\\ go to them as signals, Ctrl-] detaches too. With `stdin: tty`\n"
         "a process reads the console itself. exec and shell run something beside a process.\n"
         "When the process ends, so does ocelotctl, with its exit status; 128+n after signal n."

@@ -19,7 +19,7 @@ from supervisor.door import Door
 from supervisor.endpoints import control_answer
 from supervisor.ring import Ring
 from supervisor.terminal import TerminalStream
-from tests.control.fakes import FakeMachine, FakeSupervisor
+from tests.control.fakes import FakeMachine, FakeSupervisor, request, status_of, talk
 
 
 class FakeTerminal:
@@ -269,6 +269,17 @@ def test_who_cannot_be_attached_to_is_told_why() -> None:
             admit(supervisor, name, TerminalRequest())
         assert caught.value.kind == kind
     assert admit(supervisor, "gone", TerminalRequest(pid=9)), "it may have ended during a cut: the end is to be told"
+
+
+def test_the_host_may_type_too_if_it_has_the_role() -> None:
+    """Unlike exec, nothing has to be handed over."""
+    machine = FakeMachine()
+    assert machine.supervisor is not None
+    machine.supervisor.outputs["web"].terminal = cast(TerminalStream, FakeTerminal())
+    answer = control_answer(machine, lambda: Role.ADMIN, local=False)
+    heard = trio.run(talk, answer, request("POST", "/v1/processes/web/terminal", b"{}"))
+    assert status_of(heard) == 426
+    assert b"Upgrade: ocelot-terminal" in heard
 
 
 def test_whoever_is_attached_is_not_waited_for_when_a_door_is_closed() -> None:
