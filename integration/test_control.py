@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import stat
@@ -354,3 +356,28 @@ def test_a_taken_port_is_named() -> None:
         port = sock.getsockname()[1]
         with pytest.raises(ControlError, match="Address already in use"):
             listen_tcp(f"[::1]:{port}")
+
+
+def test_who_waits_at_a_terminal_is_told_for_what(machine: Desk) -> None:
+    """After a while; and to stop waiting leaves what was asked for to go on."""
+    machine.ctl("start", "stubborn")
+    command = [sys.executable, "-m", "ocelot.ctl", "wait", "stubborn", "web", "--for", "stopped"]
+    master, slave = pty.openpty()
+    with subprocess.Popen(command, env=machine.environment, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        told = b""
+        while b"\n" not in told:
+            assert select.select([master], [], [], PATIENCE)[0], "nothing was told"
+            told += os.read(master, 4096)
+        assert told.startswith(b"ocelotctl: waiting for stubborn, web to be stopped; Ctrl-C ends only this waiting")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    os.close(master)
+    assert state(machine, "stubborn") == "running"
+    with subprocess.Popen(
+        [*command[:3], "stop", "stubborn"], env=machine.environment, stderr=subprocess.DEVNULL
+    ) as process:
+        machine.until(lambda now: now["stubborn"]["state"] == "stopping")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    machine.until(lambda now: now["stubborn"]["state"] == "stopped")

@@ -58,10 +58,20 @@ def _act(options: Namespace) -> int:
 def _until_done(options: Namespace, target: str, body: dict[str, Any]) -> dict[str, Any]:
     """The answer, whichever ocelot gives it. What the one before has done already is not done again: it is told apart by its token."""
     import os
+
+    if not options.wait:
+        return _asked(options, target, body)
+    from ocelot.verbs.patience import explained
+
+    body["token"] = os.urandom(12).hex()
+    names = [options.name] if options.command == "scale" else ["all"] if body["names"] == ["*"] else body["names"]
+    with explained(names, options.command):
+        return _asked(options, target, body)
+
+
+def _asked(options: Namespace, target: str, body: dict[str, Any]) -> dict[str, Any]:
     import time
 
-    if options.wait:
-        body["token"] = os.urandom(12).hex()
     end = time.monotonic() + options.timeout
     while True:
         left = max(0.0, end - time.monotonic())

@@ -89,9 +89,12 @@ def _add_wait(command: ArgumentParser) -> None:
 
 
 def _wait(options: Namespace) -> int:
+    from ocelot.verbs.patience import explained
     from ocelot.wire.tables import process_table
 
-    reply = _until_there(options)
+    verb = "end" if options.condition in ("exited", "completed") else f"be {options.condition}"
+    with explained(options.names, verb):
+        reply = _until_there(options)
     if options.json:
         print_json(reply)
     else:
