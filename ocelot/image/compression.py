@@ -7,7 +7,7 @@ smaller window; xz with CRC32, the only check that the kernel's decoder knows.
 from __future__ import annotations
 
 import subprocess
-from typing import Literal
+from typing import Any, Literal
 
 from ocelot.errors import OcelotError
 from ocelot.image.elf import tool
@@ -75,30 +75,33 @@ def recognise(data: bytes) -> Compression:
 
 
 def decompress_first(data: bytes) -> tuple[bytes, int]:
-    """The first compressed stream in ``data``, and how many bytes of ``data`` it took."""
+    """The first compressed stream in ``data``, and how many bytes of ``data`` it took. OcelotError when it is damaged."""
     how = recognise(data)
-    if how == "zstd":
-        return _decompress_zstd(data)
     if how == "none":
         raise OcelotError("cannot read the archive: neither cpio nor a known compression")
+    try:
+        stream = _stream(how)
+    except ImportError as error:
+        raise OcelotError(f"cannot read a {how} archive", hint='install the "image" extra') from error
+    try:
+        plain: bytes = stream.decompress(data)
+    except Exception as error:  # each library has an error type of its own for damaged data
+        raise OcelotError(f"cannot read the archive: {error}") from error
+    if not stream.eof:
+        raise OcelotError(f"cannot read the archive: its {how} stream ends early")
+    return plain, len(data) - len(stream.unused_data)
+
+
+def _stream(how: Compression) -> Any:
+    """What undoes one compressed stream, with ``decompress``, ``eof`` and ``unused_data``."""
+    if how == "zstd":
+        import zstandard
+
+        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     if how == "xz":
         import lzma
 
-        xz = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-        plain = xz.decompress(data)
-        return plain, len(data) - len(xz.unused_data)
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ)
     import zlib
 
-    gzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    plain = gzip.decompress(data)
-    return plain, len(data) - len(gzip.unused_data)
-
-
-def _decompress_zstd(data: bytes) -> tuple[bytes, int]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise OcelotError("cannot read a zstd archive", hint='install the "image" extra') from error
-    stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    plain = stream.decompress(data)
-    return plain, len(data) - len(stream.unused_data)
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)

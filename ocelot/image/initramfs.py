@@ -391,5 +391,14 @@ def inspect(path: str) -> Contents:
                 plain = plain[length:]
             data = data[end:]
     known = {entry.path: entry for entry in entries}
-    marker = json.loads(known[MARKER].data) if MARKER in known else None
-    return Contents(tuple(known.values()), marker)
+    return Contents(tuple(known.values()), _read_marker(known[MARKER].data) if MARKER in known else None)
+
+
+def _read_marker(data: bytes) -> dict[str, Any]:
+    try:
+        marker = json.loads(data)
+    except ValueError as error:
+        raise OcelotError(f"cannot read /{MARKER} in the archive: {error}") from error
+    if not isinstance(marker, dict) or not {"ocelot", "python", "kernel", "modules", "fileSystems"} <= marker.keys():
+        raise OcelotError(f"cannot read /{MARKER} in the archive: it is not what ocelot writes")
+    return marker

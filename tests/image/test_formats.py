@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocelot.errors import OcelotError
 from ocelot.image import bytecode, elf
 from ocelot.image.compression import COMPRESSIONS, Compression, compress, decompress_first, recognise
 from ocelot.image.runtime import STAND_INS
@@ -54,6 +55,17 @@ def test_streams_can_follow_each_other(how: Compression, first: bytes, second: b
     plain, end = decompress_first(packed + second)
     assert plain == first
     assert packed[end:].strip(b"\0") == b""
+
+
+@pytest.mark.parametrize("how", [how for how in COMPRESSIONS if how != "none"])
+def test_a_stream_that_is_damaged_or_cut_off_is_refused(how: Compression) -> None:
+    packed = bytearray(compress(os.urandom(3000), how, level=3).rstrip(b"\0"))
+    for cut in (len(packed) - 8, len(packed) // 2, 30):
+        with pytest.raises(OcelotError, match="cannot read the archive"):
+            decompress_first(bytes(packed[:cut]))
+    packed[4:12] = b"\xff" * 8
+    with pytest.raises(OcelotError, match="cannot read the archive"):
+        decompress_first(bytes(packed))
 
 
 @pytest.mark.parametrize("size", [1 << 12, 5 << 20])
