@@ -134,7 +134,11 @@ def _zstd(content: bytes) -> bytes:
         import zstandard
 
         # zstd(1) in a pipe does not write the size into the frame, so the one-call interface would refuse it.
-        return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(content))
+        stream = zstandard.ZstdDecompressor().decompressobj()
+        image = bytes(stream.decompress(content))
+        if not stream.eof:
+            raise ValueError("it ends early") from None
+        return image
     return bytes(zstd.decompress(content))
 
 

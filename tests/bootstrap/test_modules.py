@@ -297,6 +297,15 @@ def test_a_damaged_module_is_an_error_of_ours(suffix: str) -> None:
         module_loading.decompress(b"not compressed at all", suffix, "k/xa.ko")
 
 
+@pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])
+def test_a_module_that_is_cut_off_is_an_error_of_ours(suffix: str) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    pack = {".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
+    packed = pack(os.urandom(5000))
+    with pytest.raises(OcelotError, match=r'cannot decompress the module "/m\.ko'):
+        module_loading.decompress(packed[:3000], suffix, f"/m.ko{suffix}")
+
+
 def test_the_kernel_is_asked_which_compression_it_undoes(tmp_path: Path) -> None:
     switch = tmp_path / "compression"
     switch.write_text("zstd\n")
