@@ -148,6 +148,9 @@ _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {".xz": _xz, ".gz": _gzip, ".
 def explain(path: str, error: OSError, kernel_lines: Sequence[str] = (), dep_text: str | None = None) -> OcelotError:
     """Why the kernel refused the module at ``path``, with what it logged."""
     mine = [line for line in dict.fromkeys(kernel_lines) if line.replace("-", "_").startswith(f"{module_name(path)}:")]
+    if error.errno == errno.EPERM and f"Module {module_name(path)} is blacklisted" in kernel_lines:
+        cause = f'cannot load the module "{path}": the kernel command line forbids it'
+        return OcelotError(cause, hint=f"remove {module_name(path)} from module_blacklist=, or from names")
     cause, hint = _cause(path, error.errno or 0, mine, dep_text)
     own = [line for line in mine if not _UNKNOWN_SYMBOL.search(line)]  # the cause names the symbols
     said = f"; the kernel says: {' | '.join(own)}" if own else ""

@@ -341,6 +341,14 @@ def test_an_unknown_symbol_without_a_dep_file_proposes_one(tmp_path: Path) -> No
     assert "give depFilePath a modules.dep" in text
 
 
+def test_a_module_on_the_blacklist_of_the_kernel_says_so() -> None:
+    refused = OSError(errno.EPERM, "Operation not permitted")
+    found = module_loading.explain("/m/x-a.ko", refused, ["Module x_a is blacklisted"])
+    assert "the kernel command line forbids it" in found.message
+    assert "module_blacklist=" in found.hint
+    assert "CAP_SYS_MODULE" in module_loading.explain("/m/x-a.ko", refused, ["Module other is blacklisted"]).hint
+
+
 def test_a_module_of_another_kernel_says_which_this_is() -> None:
     line = "null: version magic '5.10.0 SMP' should be '6.1.0 SMP'"
     text = explained(errno.ENOEXEC, (line,))
