@@ -68,6 +68,10 @@ class AsideFile:
     def size(self) -> int:
         return self._file.size
 
+    @property
+    def why(self) -> OSError | None:
+        return self._file.why
+
     def configure(self, rotation: structs.Rotation | None) -> None:
         self._do("configure", partial(self._file.configure, rotation))
 

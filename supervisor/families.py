@@ -191,12 +191,17 @@ def outputs(sources: Iterable[tuple[str, LogSource]]) -> Iterator[Metric]:
     relayed = _counter("ocelot_process_output_bytes", "What it wrote through ocelot.", labels)
     dropped = _counter("ocelot_process_output_dropped_bytes", "How much of it did not reach its destination.", labels)
     rotations = _counter("ocelot_process_output_rotations", "Times that its log file made way for a new one.", labels)
+    failing = _gauge(
+        "ocelot_process_output_failing", "1 while nothing of it reaches its destination, else absent.", labels
+    )
     for name, source in sources:
         for stream, counters in source.counters.items():
             relayed.add_metric((name, stream), counters.bytes)
             dropped.add_metric((name, stream), counters.dropped)
             rotations.add_metric((name, stream), counters.rotations)
-    yield from (relayed, dropped, rotations)
+            if counters.problem:
+                failing.add_metric((name, stream), 1)
+    yield from (relayed, dropped, rotations, failing)
 
 
 def boot(timeline: BootTimeline) -> Iterator[Metric]:

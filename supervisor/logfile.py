@@ -38,6 +38,9 @@ MODE = 0o640
 # Without O_NONBLOCK a fifo in place of the file would hold PID 1 until somebody reads it.
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What passes without anybody who mends the file: it is full, also where it cannot be opened for one of these."""
+
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 """Runs an async function in the background."""
 
@@ -94,6 +97,7 @@ class LogFile:
     ) -> None:
         self.path = path
         self.sharers = 0
+        self.why: OSError | None = None  # it was full last
         self._warn = warn
         self._start = start
         self._now = now
@@ -153,7 +157,13 @@ class LogFile:
     def write(self, data: bytes, user: User) -> int:
         """Append as much of ``data`` as there is space for; how many bytes. Raises OSError when it cannot be written."""
         if self._fd < 0 or user not in self._users:
-            self.open(user)
+            try:
+                self.open(user)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self.why = error
+                return 0
         moment = self._clock()
         try:
             if moment >= self._look_at:
@@ -212,7 +222,8 @@ class LogFile:
         try:
             taken = os.write(self._fd, data)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EAGAIN):
+            if error.errno in _FULL:
+                self.why = error
                 return 0
             raise
         self.size += taken

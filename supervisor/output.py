@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import describe
 from ocelot.linux.descriptors import Writer
 from supervisor.destinations import sink_for
 from supervisor.relay import Relay
@@ -246,4 +244,4 @@ class Output:
         try:
             stream.sink.open()
         except OSError as error:
-            log.warn(f'cannot open where the {stream.kind} of "{self.name}" goes: {describe(error)}')
+            stream.unopened(error)

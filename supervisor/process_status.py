@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ocelot.states import State
-from ocelot.wire.protocol import ProcessStatus
+from ocelot.wire.protocol import OutputStatus, ProcessStatus
 from supervisor.lifecycle import ALIVE
 from supervisor.replicas import base_of
 
@@ -43,6 +43,11 @@ def status_of(process: Life, *, pid: int | None, ready: bool) -> ProcessStatus:
         schedule=process.schedule.status() if process.schedule is not None else None,
         depends_on=process.gate.statuses() if process.gate is not None else [],
         health=process.health.status() if process.health is not None else None,
+        output=[
+            OutputStatus(stream=stream, dropped=count.dropped, problem=count.problem)
+            for stream, count in process.output.counters.items()
+            if count.dropped or count.problem
+        ],
     )
 
 

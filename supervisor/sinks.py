@@ -29,12 +29,13 @@ RETRY = 1.0
 class Counters:
     """Bytes read from one stream, how many of them did not reach their destination, and rotations that it caused.
 
-    Lines are not counted: that takes as long as writing them.
+    Lines are not counted: that takes as long as writing them. ``problem``: why nothing reaches it now, in words.
     """
 
     bytes: int = 0
     dropped: int = 0
     rotations: int = 0
+    problem: str = ""
 
     def add(self, others: Counters) -> None:
         self.bytes += others.bytes
@@ -168,6 +169,11 @@ class FileSink(Late):
 
     def open(self) -> None:
         self.file.open(self)
+
+    @property
+    def why(self) -> OSError | None:
+        """Why it was full."""
+        return self.file.why
 
     def offer(self, data: bytes) -> int:
         return self.file.write(data, self)

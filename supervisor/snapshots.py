@@ -86,6 +86,7 @@ class StreamSnapshot(Snapshot, kw_only=True):
     gap: int = 0
     mid_line: bool = False
     broken: bool = False
+    problem: str = ""
     rotations: int = 0
     wide: bool = False
     pending: bytes = b""

@@ -161,6 +161,7 @@ class Stream:
             gap=self._gap,
             mid_line=self._mid_line,
             broken=self._broken,
+            problem=self.counters.problem,
             rotations=self.counters.rotations,
             wide=self._wide,
             pending=getattr(self.sink, "pending", b""),
@@ -174,6 +175,7 @@ class Stream:
         self.counters.bytes, self.counters.dropped, self.counters.rotations = kept.read, kept.dropped, kept.rotations
         self._rest, self._waiting, self._gap = kept.rest, kept.waiting, kept.gap
         self._mid_line, self._broken, self._wide = kept.mid_line, kept.broken, kept.wide
+        self.counters.problem = kept.problem
         if isinstance(self.sink, FileSink) and kept.file is not None:
             self.sink.file.restore(kept.file, self.sink)
         elif kept.pending and hasattr(self.sink, "pending"):
@@ -283,8 +285,9 @@ class Stream:
             self._lose(len(data), error)
             return True
         if taken >= len(mark):
+            if self._broken and taken:
+                self._recover()
             self._gap = 0
-            self._broken = False
             taken -= len(mark)
             if taken:
                 self._mid_line = data[taken - 1] != 0x0A
@@ -305,17 +308,34 @@ class Stream:
             if not waiting or self._deliver(waiting):
                 return
         waiting, self._waiting = self._waiting, b""
-        self._lose(len(waiting), None)
+        self._lose(len(waiting), getattr(self.sink.inner, "why", None))
+
+    def unopened(self, error: OSError) -> None:
+        """Its sink could not be opened when it was to begin; the first block tries again."""
+        self._tell_problem(
+            f'cannot open where the {self.kind} of "{self.name}" goes', describe(error), "tried again and again"
+        )
 
     def _lose(self, count: int, error: OSError | None) -> None:
         self.counters.dropped += count
         self._gap += count
-        if count and not self._broken:
-            self._broken = True
+        if count:
             why = describe(error) if error is not None else "it takes nothing more"
-            log.warn(
-                f'cannot write the {self.kind} of "{self.name}": {why}; it is dropped and counted until that changes'
-            )
+            then = "it is dropped and counted until that changes"
+            self._tell_problem(f'cannot write the {self.kind} of "{self.name}"', why, then)
+
+    def _tell_problem(self, what: str, why: str, then: str) -> None:
+        """Once, until it is over."""
+        if not self._broken:
+            self._broken = True
+            self.counters.problem = why
+            log.warn(f"{what}: {why}; {then}")
+
+    def _recover(self) -> None:
+        self._broken = False
+        self.counters.problem = ""
+        lost = f"; {self._gap} bytes of it were dropped" if self._gap else ""
+        log.info(f'the {self.kind} of "{self.name}" is written again{lost}')
 
     def _tell(self, block: bytes) -> None:
         at = real_time()

@@ -17,6 +17,7 @@ from supervisor.spawn import SpawnSpec
 if TYPE_CHECKING:
     from ocelot.wire.protocol import DependencyStatus, ScheduleStatus
     from supervisor.lifecycle import Change
+    from supervisor.sinks import Counters
     from supervisor.snapshots import ChildSnapshot, HealthSnapshot, ScheduleSnapshot, SocketSnapshot, StreamSnapshot
 
 
@@ -36,6 +37,11 @@ class ProcessOutput(Protocol):
     def open(self) -> Ends: ...
     async def finish(self) -> None: ...
     def finish_at_once(self) -> bool: ...
+
+    @property
+    def counters(self) -> Mapping[str, Counters]:
+        """By stream name; only streams that are relayed."""
+
     def snapshot(self) -> dict[str, StreamSnapshot]: ...
     def restore(self, kept: Mapping[str, StreamSnapshot]) -> None: ...
 

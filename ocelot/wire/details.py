@@ -33,6 +33,10 @@ def facts(process: Mapping[str, Any], *, now: float) -> Iterator[str]:
         yield f"schedule {schedule['when']}: {following}{skipped}{', one queued' if schedule['queued'] else ''}"
     if process["restartsByCause"]:
         yield "restarts: " + ", ".join(f"{n} for {cause}" for cause, n in sorted(process["restartsByCause"].items()))
+    for stream in process.get("output", ()):
+        dropped = f"{stream['dropped']} bytes were dropped" if stream["dropped"] else "nothing was dropped yet"
+        problem = f", and it cannot be written now: {stream['problem']}" if stream["problem"] else ""
+        yield f"{stream['stream']}: {dropped}{problem}"
     last = process["lastExit"]
     if last is not None:
         how = last["detail"] if last["detail"] and last["cause"] != "spawn-failed" else f"status {last['status']}"

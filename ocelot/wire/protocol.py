@@ -91,6 +91,14 @@ class ScheduleStatus(Wire, kw_only=True):
     queued: bool = False
 
 
+class OutputStatus(Wire, kw_only=True):
+    """An output stream of a process that did not all reach its destination. ``dropped``: bytes. ``problem``: why none does now, or ""."""
+
+    stream: str
+    dropped: int = 0
+    problem: str = ""
+
+
 class ProcessStatus(Wire, kw_only=True):
     name: str
     state: str
@@ -113,6 +121,8 @@ class ProcessStatus(Wire, kw_only=True):
     """The entry of the configuration that it is a replica of."""
     depends_on: list[DependencyStatus] = []
     schedule: ScheduleStatus | None = None
+    output: list[OutputStatus] = []
+    """Only streams of which something was lost."""
 
 
 class Status(Wire, kw_only=True):

@@ -93,6 +93,7 @@ class FakeOutput:
         self.stdout = self.stderr = -1
         self.opened = self.finished = self.closed = 0
         self.broken = self.predecessor = None
+        self.counters = {}
 
     def open(self):
         if self.broken:
