@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from ocelot.config import structs
 from ocelot.config.findings import Path, quoted, suggest
@@ -11,6 +12,9 @@ from ocelot.linux import capabilities
 
 MIN_CPUS = 0.01
 """The kernel's smallest quota, a millisecond, of the usual period, 100 milliseconds."""
+
+
+_SHELLS = ("sh", "ash", "bash", "dash", "fish", "ksh", "zsh")
 
 
 def check_privileges(process: structs.Process, path: Path, places: Places) -> None:
@@ -36,6 +40,9 @@ def check_terminals(processes: dict[str, structs.Process], path: Path, places: P
     """A terminal can be the controlling terminal of one session only; what a process writes to its own is ours to read."""
     first = ""
     for name, process in processes.items():
+        if process.stdin != "null" and process.shutdown_signal == signal.SIGTERM and _is_interactive_shell(process):
+            message = f"{quoted(process.program)} takes no notice of SIGTERM on a terminal: a stop takes all of its grace period"
+            places.warn((*path, name, "stdin"), message, "write `shutdownSignal: SIGHUP`")
         if process.stdin == "pty" and isinstance(process.log.stdout.destination, structs.Direct):
             where = (*path, name, "log", "stdout", "destination")
             places.error(
@@ -52,6 +59,12 @@ def check_terminals(processes: dict[str, structs.Process], path: Path, places: P
             there = (*path, name, "log", stream, "destination")
             if isinstance(getattr(process.log, stream).destination, structs.Inherit) and places.given(there):
                 places.warn(there, "goes to the terminal itself with `stdin: tty`", "leave it out")
+
+
+def _is_interactive_shell(process: structs.Process) -> bool:
+    arguments = process.arguments
+    scripted = any(not text.startswith("-") or text.lstrip("-")[:1] == "c" for text in arguments if text is not None)
+    return os.path.basename(process.program) in _SHELLS and not scripted
 
 
 def _account(name: str | None, path: Path, places: Places) -> None:
