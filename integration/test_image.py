@@ -236,6 +236,7 @@ def test_what_is_brought_may_be_a_script_a_tree_or_go_into_a_folder(ocelot: Ocel
     command += ["--compress", "none", "--include", f"{tree}:/", "--include", f"{tmp_path}/b.yaml:/etc/more/"]
     done = ocelot(*command)
     assert done.returncode == 0, done.stderr
+    assert "b.yaml:3:23: postSwitch.handoff: there are no processes" in done.stderr, "validation's warnings are notes"
     modes = {entry.path: entry.mode for entry in inspect(str(tmp_path / "image")).entries}
     assert {"hooks/setup", "srv", "etc/more/b.yaml", "bin/sh"} <= modes.keys()
     assert stat.S_IMODE(modes["tmp"]) == 0o1777

@@ -87,8 +87,9 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     """
     say("checking the configuration")
     check_features(recipe.without)
-    config, text = _load(recipe.file)
+    config, text, warnings = _load(recipe.file)
     modules = _choose_modules(config, recipe)
+    modules.notes[:0] = warnings
     with tempfile.TemporaryDirectory(prefix="ocelot-initramfs-") as scratch:
         cache = recipe.cache or scratch
         layer = runtime.base_layer(runtime.PREFIX, cache, say, tls=packages.speaks_tls(config))
@@ -117,7 +118,8 @@ def build(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Ima
     return Image(recipe.output, size, parts, tuple(modules.notes), marker)
 
 
-def _load(path: str) -> tuple[Bootstrap, bytes]:
+def _load(path: str) -> tuple[Bootstrap, bytes, list[str]]:
+    """The configuration, its text, and what validation warns of."""
     from ocelot.config.loading import load
 
     try:
@@ -129,7 +131,7 @@ def _load(path: str) -> tuple[Bootstrap, bytes]:
     if not isinstance(loaded.config, Bootstrap) or loaded.errors:
         lines = "".join(f"\n  {path}:{found.line}:{found.column}: {found.message}" for found in loaded.errors)
         raise OcelotError(f'cannot use "{path}": it is not valid{lines}', hint=f"see: ocelot bootstrap validate {path}")
-    return loaded.config, text
+    return loaded.config, text, [warning.located(path) for warning in loaded.warnings]
 
 
 def _useless(config: Bootstrap, modules: _Modules) -> frozenset[str]:
