@@ -67,8 +67,9 @@ def markdown(results: Results) -> str:
         lines.append(
             f"| {verdict.target.words} | {value} | {bound} | {'reached' if verdict.reached else '**not reached**'} |"
         )
-    left = [target for target in TARGETS if target not in [verdict.target for verdict in judged]]
-    lines += [f"| {target.words} | | | not judged: it was not measured, or whom it names was not |" for target in left]
+    met = [verdict.target for verdict in judged]
+    alone = [target for target in TARGETS if target not in met and results.figure(target.what, target.who)]
+    lines += [f"| {target.words} | | | not judged: whom it names was not measured |" for target in alone]
     return "\n".join([*lines, "", *(f"- {note}" for note in (*results.notes, *NOTES))])
 
 
