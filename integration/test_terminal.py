@@ -28,7 +28,8 @@ from ocelot.wire.client import Client, Cut, call
 from supervisor.relay import Relay
 from supervisor.ring import Ring
 from supervisor.sinks import Counters
-from supervisor.terminal import Nowhere, TerminalStream
+from supervisor.terminal import TerminalStream
+from supervisor.terminal_output import Nowhere
 
 SHELL = {
     "program": "/bin/bash",

@@ -59,7 +59,7 @@ class Assembly:
     def _output(self, name: str, config: structs.Process) -> Output:
         if config.stdin != "pty":
             return self._make_output(name, config.log)
-        from supervisor.terminal import TerminalOutput
+        from supervisor.terminal_output import TerminalOutput
 
         return TerminalOutput(name, config.log, stdout=self._stdout, stderr=self._stderr, relay=self._relay)
 
