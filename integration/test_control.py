@@ -101,7 +101,8 @@ def test_a_pattern_means_several_and_the_rest_is_left_alone(machine: Desk) -> No
 def test_a_start_that_fails_says_so(machine: Desk) -> None:
     done = machine.ctl("start", "web-2", "broken")
     assert done.returncode == 1
-    assert 'cannot start "broken"' in done.stderr
+    assert 'ocelotctl: cannot start "broken": cannot start "/no/such/program": there is no such file' in done.stderr
+    assert "hint: mend that, then ocelotctl start broken" in done.stderr
     assert "/no/such/program" in done.stdout
 
 

@@ -97,9 +97,13 @@ def _told(options: Namespace, reply: dict[str, Any]) -> int:
             print(line)
     if reply["failed"]:
         failed = ", ".join(f'"{name}"' for name in reply["failed"])
-        hints = {process["name"]: look_at(process) for process in reply["processes"]}
-        hint = hints.get(reply["failed"][0], "see ocelotctl status")
-        return complain(OcelotError(f"cannot {options.command} {failed}", hint=hint), FAILED)
+        which = [process for process in reply["processes"] if process["name"] in reply["failed"]]
+        if len(which) != 1:
+            return complain(
+                OcelotError(f"cannot {options.command} {failed}", hint="ocelotctl status NAME says why"), FAILED
+            )
+        why = which[0]["reason"] or f"it is {which[0]['state']}"
+        return complain(OcelotError(f"cannot {options.command} {failed}: {why}", hint=look_at(which[0])), FAILED)
     if options.wait and not reply["settled"]:
         hint = "it goes on; ocelotctl status shows how far it is"
         return complain(OcelotError(f"cannot wait any longer for {options.command}", hint=hint), TIMED_OUT)

@@ -55,6 +55,8 @@ def look_at(process: Mapping[str, Any]) -> str:
     name, last = process["name"], process["lastExit"]
     if last is not None and last["cause"] == "dependency":
         return f"ocelotctl graph {name} shows what it depends on"
+    if last is not None and last["cause"] == "spawn-failed":
+        return f"mend that, then ocelotctl start {name}"
     return f"ocelotctl logs {name} shows what it wrote"
 
 
