@@ -21,6 +21,7 @@ import trio
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError, describe
+from ocelot.linux.threads import make_sure_of_room
 from supervisor.logfile import LogFile, Start, User
 from supervisor.sinks import Counters, FileSink
 
@@ -38,8 +39,6 @@ Deed = Callable[[], object]
 
 class AsideFile:
     """As :class:`LogFile`, in a thread. Two of them never run at once for one file."""
-
-    aside = True
 
     def __init__(self, path: str, rotation: structs.Rotation | None, *, start: Start) -> None:
         self.path = path
@@ -146,6 +145,9 @@ class AsideFile:
         limiter = trio.CapacityLimiter(1)  # a hung one must not take its place from anybody else
         try:
             while self._blocks or self._deeds:
+                if not _is_room():
+                    await trio.sleep(RETRY)
+                    continue
                 blocks, deeds = dict(self._blocks), list(self._deeds.values())
                 self._deeds.clear()
                 self._began = trio.current_time()
@@ -206,6 +208,14 @@ class AsideFile:
 
     def _warn_later(self, words: str) -> None:
         self._warnings.append(words)
+
+
+def _is_room() -> bool:
+    try:
+        make_sure_of_room()
+    except OSError:
+        return False
+    return True
 
 
 class AsideSink(FileSink):

@@ -14,9 +14,9 @@ from ocelot.linux.descriptors import Writer
 from supervisor.sinks import Counters, FileSink, Shared, Sink
 
 if TYPE_CHECKING:
-    from supervisor.aside import AsideFile
     from supervisor.formats import Labels
-    from supervisor.logfile import LogFile, LogFiles
+    from supervisor.log_files import LogFiles
+    from supervisor.logfile import SharedFile
 
 
 class Surroundings(Protocol):
@@ -77,8 +77,10 @@ def sink_for(
     return sink
 
 
-def _file_sink(file: LogFile | AsideFile, counters: Counters) -> FileSink:
-    if not file.aside:
+def _file_sink(file: SharedFile, counters: Counters) -> FileSink:
+    from supervisor.logfile import LogFile
+
+    if isinstance(file, LogFile):
         return FileSink(file, counters)
     from supervisor.aside import AsideFile, AsideSink
 

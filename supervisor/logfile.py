@@ -23,7 +23,6 @@ from ocelot.errors import OcelotError, describe
 from supervisor.ring import real_time
 
 if TYPE_CHECKING:
-    from supervisor.aside import AsideFile
     from supervisor.old_files import OldFiles
     from supervisor.snapshots import LogFileSnapshot
 
@@ -57,33 +56,29 @@ class User(Protocol):
         """So many bytes that were taken from it could not be written after all."""
 
 
-class LogFiles:
-    """The log files of a set, by path."""
+class SharedFile(Protocol):
+    """What several streams may write to: a :class:`LogFile`, or one that may hang (``aside``). See there."""
 
-    def __init__(self, start: Start, *, may_hang: Callable[[str], bool] = lambda path: False) -> None:
-        self._start = start
-        self._may_hang = may_hang
-        self._files: dict[str, LogFile | AsideFile] = {}
+    sharers: int
 
-    def join(self, path: str, rotation: structs.Rotation | None) -> LogFile | AsideFile:
-        """The file at ``path``, shared by whoever asks. Rotation is that of the last one who asked."""
-        path = os.path.normpath(path)
-        file = self._files.get(path)
-        if file is None and self._may_hang(path):
-            from supervisor.aside import AsideFile
+    @property
+    def size(self) -> int: ...
 
-            file = self._files[path] = AsideFile(path, rotation, start=self._start)
-        elif file is None:
-            file = self._files[path] = LogFile(path, rotation, start=self._start)
-        else:
-            file.configure(rotation)
-        return file
+    @property
+    def why(self) -> OSError | None:
+        """Why it was full last."""
+
+    def open(self, user: User) -> None: ...
+    def close(self, user: User) -> None: ...
+    def write(self, data: bytes, user: User) -> int: ...
+    def rotate(self) -> None: ...
+    def configure(self, rotation: structs.Rotation | None) -> None: ...
+    def snapshot(self, user: User) -> LogFileSnapshot: ...
+    def restore(self, kept: LogFileSnapshot, user: User) -> None: ...
 
 
 class LogFile:
     """One log file. ``sharers``: how many streams may write to it; it is open while one of them has it in use."""
-
-    aside = False
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from ocelot.errors import describe
 
 if TYPE_CHECKING:
     from supervisor.formats import Labels
-    from supervisor.logfile import LogFiles
+    from supervisor.log_files import LogFiles
 
 HOLD = 0.1
 """Seconds that the beginning of a line waits for its end, where lines of several writers meet."""
@@ -57,7 +57,7 @@ class Relay:
     def files(self) -> LogFiles:
         """The log files of everybody who uses this relay."""
         if self._files is None:
-            from supervisor.logfile import LogFiles
+            from supervisor.log_files import LogFiles
             from supervisor.network_files import NetworkFiles
 
             self._files = LogFiles(self.start_soon, may_hang=NetworkFiles().log_may_hang)

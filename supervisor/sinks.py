@@ -15,8 +15,7 @@ import trio
 from ocelot.linux.descriptors import Writer
 
 if TYPE_CHECKING:
-    from supervisor.aside import AsideFile
-    from supervisor.logfile import LogFile
+    from supervisor.logfile import SharedFile
 
 BLOCK = 64 * 1024
 """Bytes a read: the size of a pipe."""
@@ -137,7 +136,7 @@ class FileSink(Late):
 
     framed = False
 
-    def __init__(self, file: LogFile | AsideFile, counters: Counters) -> None:
+    def __init__(self, file: SharedFile, counters: Counters) -> None:
         self.file = file
         self.counters = counters
         file.sharers += 1

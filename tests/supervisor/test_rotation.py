@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ocelot import log
 from ocelot.config import structs
 from supervisor import rotation
-from supervisor.logfile import LogFile, LogFiles, create_new
+from supervisor.log_files import LogFiles
+from supervisor.logfile import LogFile, create_new
 from supervisor.old_files import OldFiles
 from supervisor.rotation import Rotated, compress, doomed, old_files, parse, tidy
 from supervisor.sinks import Counters, FileSink
