@@ -382,3 +382,29 @@ def test_who_waits_at_a_terminal_is_told_for_what(machine: Desk) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
     machine.until(lambda now: now["stubborn"]["state"] == "stopped")
+
+
+def test_what_is_done_badly_is_a_failure_and_what_is_done_well_is_none(folder: Path) -> None:
+    """Whatever the state is called: health is for those who have to know."""
+    mine = {"restartPolicy": {"type": "Never", "successExitCodes": [0, 3]}}
+    processes = {
+        "web": SLEEPER,
+        "well": {"program": "/bin/sh", "arguments": ["-c", "exit 3"], "type": "oneshot", **mine},
+        "badly": {"program": "/bin/sh", "arguments": ["-c", "exit 4"], **mine},
+        "killed": {"program": "/bin/sh", "arguments": ["-c", "kill -9 $$"]},
+        "later": {"program": "/bin/false", "type": "oneshot", "schedule": {"every": "1h"}},
+        "stopped": SLEEPER,
+    }
+    with desk(folder, processes) as machine:
+        machine.ctl("start", "later")
+        machine.ctl("stop", "stopped")
+        ended = ("well", "badly", "killed", "later")
+        found = machine.until(lambda now: {now[name]["state"] for name in ended} == {"exited"})
+        assert {name for name, each in found.items() if each["failed"]} == {"badly", "killed"}
+        health = machine.ctl("health")
+        assert (health.returncode, health.stdout) == (1, "failed: badly, killed\n")
+        assert machine.ctl("status", "web", "well").returncode == 0
+        assert machine.ctl("status", "badly").returncode == 1
+        assert machine.ctl("status", "--json", "well").returncode == 0
+        machine.ctl("stop", "badly", "killed")
+        assert machine.ctl("health").returncode == 0

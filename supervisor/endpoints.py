@@ -16,7 +16,7 @@ import msgspec
 
 from ocelot import __version__, log
 from ocelot.errors import ControlError
-from ocelot.states import PowerVerb, State
+from ocelot.states import PowerVerb
 from ocelot.wire import drawing, protocol, routes, tables
 from ocelot.wire.place import BEGAN, LATEST
 from ocelot.wire.protocol import Role
@@ -153,7 +153,7 @@ async def _version(_call: Call) -> Response:
 
 async def _health(call: Call) -> Response:
     status = call.machine.status()
-    failed = [process.name for process in status.processes if process.state == State.FATAL]
+    failed = [process.name for process in status.processes if process.failed]
     healthy = not failed and status.phase != "failed"
     return _json(protocol.Health(healthy=healthy, phase=status.phase, failed=failed), 200 if healthy else 503)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ocelot.states import State
+from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import OutputStatus, ProcessStatus
 from supervisor.lifecycle import ALIVE
 from supervisor.replicas import base_of
@@ -48,7 +48,16 @@ def status_of(process: Life, *, pid: int | None, ready: bool) -> ProcessStatus:
             for stream, count in process.output.counters.items()
             if count.dropped or count.problem
         ],
+        failed=process.state is State.FATAL or _ended_badly(process),
     )
+
+
+def _ended_badly(process: Life) -> bool:
+    """Whether it is done, but not as it should be. One with a schedule gets another chance."""
+    last = process.history.last_exit
+    if process.state is not State.EXITED or process.goal is not Goal.UP or process.schedule is not None or last is None:
+        return False
+    return last.cause != Cause.EXIT.value or last.code not in process.config.restart_policy.success_exit_codes
 
 
 def _reason(process: Life) -> str:

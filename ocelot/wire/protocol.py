@@ -123,6 +123,8 @@ class ProcessStatus(Wire, kw_only=True):
     schedule: ScheduleStatus | None = None
     output: list[OutputStatus] = []
     """Only streams of which something was lost."""
+    failed: bool = False
+    """It has failed for good: it does not run, though it should, did not end with success, and nothing starts it again."""
 
 
 class Status(Wire, kw_only=True):
@@ -376,7 +378,7 @@ class Version(Wire, kw_only=True):
 
 
 class Health(Wire, kw_only=True):
-    """``healthy``: ocelot answers, and no supervised process has failed for good."""
+    """``healthy``: ocelot answers, and no supervised process has failed for good (``failed`` of its status)."""
 
     healthy: bool
     phase: str

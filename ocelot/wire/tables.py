@@ -34,7 +34,8 @@ def is_up(process: Process) -> bool:
     if scheduled and process["state"] == "waiting" and process["nextStartIn"] is not None:
         return True
     if process["state"] == "exited" and (process["type"] == "oneshot" or scheduled):
-        return process["lastExit"] is None or process["lastExit"]["status"] == 0
+        last = process["lastExit"]
+        return last is None or (last["status"] == 0 if scheduled else not process.get("failed", last["status"] != 0))
     return bool(process["state"] == "running")
 
 

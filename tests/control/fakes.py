@@ -164,6 +164,7 @@ class FakeSupervisor:
         process.started_at = started_at or process.started_at
         if status is not None:
             process.last_exit = ExitInfo(status=status, code=status, cause="exit", at=1.0)
+        process.failed = state is State.FATAL or (state is State.EXITED and bool(status))
         cause = Cause.EXIT if status is not None else None
         change = Change(name, before, state, Event.READY, f"it is {state}", cause)
         self.journal.note(change)
