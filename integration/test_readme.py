@@ -53,7 +53,9 @@ def test_every_command_of_ocelotctl_does_what_is_asked(machine: Desk, tmp_path: 
         tried.add(words[0])
     assert len(tried) >= 12, tried
     assert (tmp_path / "graph.svg").read_text().startswith("<svg")
-    assert len(machine.processes()) == 2 + 1  # web was scaled to 5, and then the file was read again
+    assert len(machine.processes()) == 1 + 1  # the last of them scales web to 1
+    assert machine.ctl("reload").returncode == 0
+    assert len(machine.processes()) == 2 + 1  # as the file has it
     assert machine.ctl("poweroff").returncode == 0
     assert machine.process.wait(PATIENCE) == 0
 
