@@ -18,6 +18,7 @@ from ocelot.errors import ControlError
 from ocelot.wire.client import call
 
 OURS = (sys.executable, "-m", "integration.breaking")
+CHECKOUT = Path(__file__).parent.parent
 AGAIN = {"restartPolicy": {"type": "Always", "backoff": "100ms"}}
 
 
@@ -25,7 +26,7 @@ AGAIN = {"restartPolicy": {"type": "Always", "backoff": "100ms"}}
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Make it, and the loop of whoever is started with OURS breaks."""
     monkeypatch.setenv("BREAK", str(tmp_path / "break"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     return tmp_path / "break"
 
 
@@ -74,7 +75,7 @@ def test_it_supervises_on(tmp_path: Path, broken: Path) -> None:
 
 def test_what_was_half_done_is_done(tmp_path: Path, broken: Path) -> None:
     """A stop, a start behind preStart, an end behind postStop that is not to be followed by a start, and one that is."""
-    wait = "[ -e go ] || { echo x >>$0.begun; sleep 1000; }"
+    wait = "[ -e $0.begun ] || { echo x >$0.begun; sleep 1000; }"
     commands = {name: {"command": "/bin/sh", "arguments": ["-c", wait, name]} for name in ("before", "after", "then")}
     run = {"workingDirectory": str(tmp_path)}
     processes = {
@@ -138,3 +139,24 @@ def test_what_breaks_again_and_again_ends_in_order(tmp_path: Path, broken: Path)
         assert machine.process.wait(2 * PATIENCE) == 1
         assert (tmp_path / "ended").exists()
         assert "the event loop broke 10 times within 60s: MemoryError" in machine.log.read_text()
+
+
+def test_no_thread_is_started_that_would_find_no_memory() -> None:
+    """CPython waits for ever for one that cannot say that it runs."""
+    script = """
+import resource
+from ocelot.linux.threads import ROOM, make_sure_of_room
+make_sure_of_room()
+for line in open("/proc/self/status"):
+    if line.startswith("VmSize:"):
+        used = int(line.split()[1]) * 1024
+for more in (ROOM // 2, 2 * ROOM):
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.RLIM_INFINITY))
+    try:
+        make_sure_of_room()
+        print("room")
+    except OSError as error:
+        print(error.errno)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout.split() == ["12", "room"]

@@ -25,6 +25,7 @@ from ocelot import log
 from ocelot.errors import describe
 from ocelot.life import Life
 from ocelot.linux.identity import Identity
+from ocelot.linux.threads import make_sure_of_room
 from ocelot.reexec import Image, describe_life, execute, find_image, state_of
 from ocelot.statefile import write
 
@@ -89,6 +90,7 @@ def _attempt(life: Life, image: Image, mask: frozenset[int]) -> None:
         except Exception as error:  # noqa: BLE001 (for who waits)
             failed.append(error)
 
+    make_sure_of_room()
     thread = threading.Thread(target=leave)
     thread.start()
     thread.join()

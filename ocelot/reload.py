@@ -22,6 +22,7 @@ from ocelot.config.dependencies import edges
 from ocelot.config.loading import Loaded, load_file
 from ocelot.errors import ControlError, OcelotError, describe
 from ocelot.linux.identity import Identity
+from ocelot.linux.threads import make_sure_of_room
 from ocelot.states import Goal, State
 from ocelot.wire.differences import told
 from ocelot.wire.protocol import EntryChange, ReloadReply
@@ -127,6 +128,7 @@ async def _reload(life: Life, supervisor: Supervisor, path: str, *, dry_run: boo
 
 
 async def _load(life: Life, path: str) -> Loaded:
+    make_sure_of_room()
     with trio.move_on_after(READ_TIMEOUT):
         return await trio.to_thread.run_sync(load_file, path, life.kind, abandon_on_cancel=True)
     raise ControlError(f'cannot reload: "{path}" was not read within {READ_TIMEOUT:g}s', status=504, kind="timeout")

@@ -12,6 +12,7 @@ import errno
 import trio
 
 from ocelot.errors import SpawnError
+from ocelot.linux.threads import make_sure_of_room
 
 TIMEOUT = 10.0
 _LIMIT = 1 << 20
@@ -21,6 +22,7 @@ _ESCAPES = {"n": "\n", '"': '"', "\\": "\\", "$": "$", "`": "`"}
 async def read_environment_file(path: str) -> dict[str, str]:
     """The variables in the file. Raises SpawnError, which names the line, or the file that cannot be read."""
     try:
+        make_sure_of_room()
         with trio.move_on_after(TIMEOUT):
             return parse(await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True), path)
     except OSError as error:

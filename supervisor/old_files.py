@@ -18,6 +18,7 @@ import trio
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError, describe
+from ocelot.linux.threads import make_sure_of_room
 from supervisor.rotation import SUFFIXES, finish_interrupted, tidy
 
 PAUSE = 0.05
@@ -161,6 +162,7 @@ class OldFiles:
             while self._again:
                 self._again = False
                 work = partial(tidy, self.path, self.rotation, self._now(), stop)
+                make_sure_of_room()
                 self._tell(await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=_limiter()))
                 await trio.sleep(PAUSE)
         except Exception as error:  # noqa: BLE001 (old files may stay; the set goes on)

@@ -24,6 +24,7 @@ import trio
 from ocelot import log
 from ocelot.errors import SpawnError, describe
 from ocelot.linux import syscalls
+from ocelot.linux.threads import make_sure_of_room
 from ocelot.states import ExitStatus
 from supervisor.child import Child
 from supervisor.leaderless import group_lives, kill_leftovers
@@ -194,6 +195,10 @@ class Reaper:
                 self.orphans_reaped += len(self._parked)
                 self._parked.clear()
 
+        try:
+            make_sure_of_room()
+        except OSError as error:
+            raise explain(spec.argv[0], "fork", error.errno or errno.ENOMEM, None) from error
         self._spawning += 1
         try:
             with trio.move_on_after(timeout):
