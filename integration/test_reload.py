@@ -227,6 +227,18 @@ def test_replicas_come_and_go(tmp_path: Path) -> None:
         assert pids(running)["web[0]"] == before["web[0]"]
 
 
+def test_replicas_that_go_are_not_called_restarted(tmp_path: Path) -> None:
+    with desk(tmp_path, {"web": {**SLEEPER, "replicas": 3}}) as running:
+        file = File(tmp_path)
+        file.processes["web"].update(replicas=1, environment={"PORT": 80})
+        file.write()
+        assert running.ctl("reload", "--dry-run").stdout.splitlines()[-1] == "would be restarted: web[0]"
+        before = pids(running)
+        assert running.ctl("reload").stdout.splitlines()[-1] == "restarted: web[0]"
+        after = running.until(lambda now: list(now) == ["web[0]"] and now["web[0]"]["state"] == "running")
+        assert after["web[0]"]["pid"] != before["web[0]"]
+
+
 def test_a_process_reloads_by_its_own_signal(tmp_path: Path) -> None:
     processes = {"web": {**RELOADER, "reloadSignal": "HUP", "environment": {"X": "1"}}, "plain": SLEEPER}
     with desk(tmp_path, processes) as running:
