@@ -276,6 +276,10 @@ def _refused(crowd: list[socket.socket], path: str) -> int:
 
 
 def test_hostile_clients_change_nothing(machine: Desk) -> None:
+    machine.ctl(
+        "wait", "web", "web-2", "stubborn", "--for", "running"
+    )  # those have their pipes, what ends has none any more
+    machine.ctl("wait", "done", "broken", "--for", "exited")
     before = os.listdir(f"/proc/{machine.process.pid}/fd")
     for payload in (
         b"\x00" * 10_000,
