@@ -114,6 +114,7 @@ processes:
     arguments: [-i]
     user: web
     stdin: pty
+    shutdownSignal: SIGHUP
   often:
     type: oneshot
     program: sh
