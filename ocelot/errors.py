@@ -84,11 +84,19 @@ def refused(error: BaseException) -> bool:
 
 def starved(error: BaseException | None) -> bool:
     """Whether want of memory is behind ``error``, however it shows."""
-    if error is None or isinstance(error, MemoryError):
-        return error is not None
-    if isinstance(error, BaseExceptionGroup) and any(map(starved, error.exceptions)):
-        return True
-    return starved(error.__cause__) or starved(error.__context__)
+    seen: set[int] = set()  # of a group, a member may have the group itself for its context
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, MemoryError):
+            return True
+        seen.add(id(one))
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(one.exceptions)
+        waiting += (one.__cause__, one.__context__)
+    return False
 
 
 def describe(error: BaseException) -> str:
