@@ -11,8 +11,10 @@ CHECKED := ocelot bootstrap supervisor tests integration
 
 # The accelerator of the virtual machines: tcg works everywhere, kvm is faster where /dev/kvm works.
 ACCEL ?= tcg
-# How many unit tests, integration tests (each file in one worker) and virtual machines run at a time.
+# How many unit tests and virtual machines run at a time.
 JOBS ?= 2
+# How many integration tests do (each file in one worker): they wait more than they work.
+WAITING_JOBS ?= $(shell echo $$(( $(JOBS) * 3 / 2 )))
 # Real processes and emulated machines meet deadlines only on a machine that is not too busy: what fails is tried once
 # more, and shown at the end with its reason. What fails twice has failed.
 RERUN ?= --reruns 1 --rerun-show-tracebacks
@@ -45,8 +47,8 @@ unit: python ## the unit tests: no real child, clock, mount or socket
 	@$(PY) -m pytest tests -n $(JOBS)
 
 integration: python machine ## the integration tests: real processes, namespaces and virtual machines (JOBS at a time)
-	@echo "==> integration tests on this machine"
-	@$(PY) -m pytest integration -m "not vm" -n $(JOBS) --dist loadfile $(RERUN)
+	@echo "==> integration tests on this machine, $(WAITING_JOBS) files at a time"
+	@$(PY) -m pytest integration -m "not vm" -n $(WAITING_JOBS) --dist loadfile $(RERUN)
 	@echo "==> integration tests in virtual machines, $(JOBS) at a time ($(ACCEL))"
 	@$(PY) -m pytest integration -m vm -n $(JOBS) $(RERUN)
 
