@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -36,7 +37,7 @@ KMSG_MAX = 976
 _GONE = (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE, errno.EDESTADDRREQ)
 
 
-class Opened(Late):
+class Opened(Late, ABC):
     """What syslog and kmsg have in common: a descriptor of their own that is opened again after a failure."""
 
     whole_lines = True
@@ -63,8 +64,9 @@ class Opened(Late):
         if fd >= 0:
             os.close(fd)
 
+    @abstractmethod
     def _open(self) -> int:
-        raise NotImplementedError
+        """A descriptor to write to. Raises OSError."""
 
     def _failed(self, error: OSError) -> None:
         self.close()

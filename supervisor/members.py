@@ -8,7 +8,9 @@ from contextlib import suppress
 
 
 def signal_session(session: int, number: int) -> None:
-    """Send a signal to every process of a session, whose number stays taken while it has members (credentials(7))."""
+    """Send a signal to every process of a session whose leader is gone; its number stays taken while it has members."""
+    if session_of(str(session)) is not None:
+        return  # the number was free, and is another's by now: nobody was left
     for name in os.listdir("/proc"):
         if name.isdigit() and session_of(name) == session:
             with suppress(OSError):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,17 +26,18 @@ class Command:
     env: Mapping[str, str] | None = None
 
 
-class Device:
+class Device(ABC):
     """One piece of hardware. ``shares_memory``: the daemon behind it reads the guest's memory (vhost-user)."""
 
     shares_memory = False
 
     def daemon(self, folder: Path) -> Command | None:
         """The host process it needs, if any; its sockets lie in ``folder``, which is the machine's own."""
+        return None
 
+    @abstractmethod
     def options(self, number: int, bus: str, folder: Path) -> list[str]:
         """QEMU's options for it. ``bus`` is ``pci`` or ``device`` (virtio-mmio)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
