@@ -130,7 +130,7 @@ def give_up_terminal(config: structs.Process, child: Child | None) -> None:
         from supervisor.members import signal_session
 
         for number in (signal.SIGHUP, signal.SIGCONT):
-            signal_session(child.pid, number)
+            signal_session(child.pid, number, reaped=True)
 
 
 def take_back_terminal() -> None:

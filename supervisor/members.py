@@ -7,10 +7,14 @@ import signal
 from contextlib import suppress
 
 
-def signal_session(session: int, number: int) -> None:
-    """Send a signal to every process of a session whose leader is gone; its number stays taken while it has members."""
-    if session_of(str(session)) is not None:
-        return  # the number was free, and is another's by now: nobody was left
+def signal_session(session: int, number: int, *, reaped: bool) -> None:
+    """Send a signal to every process of a session.
+
+    ``reaped``: its leader has ended and was reaped. Until then the number is the leader's, dead or alive; from then on it stays
+    taken only while the session has other members, so whatever bears it as its pid by now is a stranger, and so is its session.
+    """
+    if reaped and session_of(str(session)) is not None:
+        return
     for name in os.listdir("/proc"):
         if name.isdigit() and session_of(name) == session:
             with suppress(OSError):

@@ -92,7 +92,7 @@ async def attend(
         going_down = False
     finally:
         if going_down:
-            _kill(child)  # ocelot ends, and its reaper too: there is nothing to wait for
+            _signal(child, signal.SIGKILL)  # ocelot ends, and its reaper too: there is nothing to wait for
     if end is not None:
         await _tell(stream, _ended(end))
     else:
@@ -181,18 +181,18 @@ async def _heed(stream: trio.SocketStream, child: Child) -> None:
 
 async def _end(child: Child) -> None:
     """The client has gone: SIGHUP, as from a terminal that is gone, then SIGKILL, to all of the session."""
-    signal_session(child.pid, signal.SIGHUP)
-    signal_session(child.pid, signal.SIGCONT)
+    _signal(child, signal.SIGHUP)
+    _signal(child, signal.SIGCONT)
     try:
         with trio.move_on_after(GRACE):
             await child.wait()
     finally:
-        _kill(child)
+        _signal(child, signal.SIGKILL)
 
 
-def _kill(child: Child) -> None:
-    """SIGKILL to all of the session; nothing happens to a number that is not that of a session any more."""
-    signal_session(child.pid, signal.SIGKILL)
+def _signal(child: Child, number: int) -> None:
+    """To all of the session; nothing happens to a number that is not that of a session any more."""
+    signal_session(child.pid, number, reaped=child.status is not None)
 
 
 def _ended(status: ExitStatus) -> SessionEnded:
