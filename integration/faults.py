@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,9 +234,14 @@ class Crowd:
     def processes(self) -> dict[str, Any]:
         return {each["name"]: each for each in call(self.socket, "GET", "/v1/status")["processes"]}
 
-    def until(self, what: str, happened: Callable[[dict[str, Any]], Any], patience: float = PATIENCE) -> dict[str, Any]:
-        """The processes by name once ``happened``. Raises Wrong, with ``what`` did not."""
-        deadline = time.monotonic() + patience
+    def until(
+        self,
+        what: str,
+        happened: Callable[[dict[str, Any]], Any],
+        lacking: Callable[[dict[str, Any]], str] = lambda found: _states(found),
+    ) -> dict[str, Any]:
+        """The processes by name once ``happened``. Raises Wrong, with ``what`` did not, and what is ``lacking``."""
+        deadline = time.monotonic() + PATIENCE
         found: dict[str, Any] = {}
         why = "it does not answer"
         while self.alive:
@@ -244,11 +249,11 @@ class Crowd:
                 found = self.processes()
                 if happened(found):
                     return found
-                why = ", ".join(f"{n}: {p['state']} ({p['reason']})" for n, p in found.items() if n not in RESTLESS)
+                why = lacking(found)
             except (ControlError, OSError) as error:
                 why = str(error)
             if time.monotonic() > deadline:
-                raise Wrong(f"{what}: not within {patience:g}s: {why}")
+                raise Wrong(f"{what}: not within {PATIENCE:g}s: {why}")
             time.sleep(0.03)
         raise Wrong("PID 1 has ended")
 
@@ -286,16 +291,22 @@ class Crowd:
         written = self.written()
         self.call("POST", "/v1/processes/sleeper/signal", {"signal": "SIGKILL"})
 
-        def goes_on(found: dict[str, Any]) -> bool:
-            return (
-                found["sleeper"]["pid"] not in (None, sleeper)
-                and all(_life_of(found[name]) != _life_of(before[name]) for name in ("crasher", "tick", "around"))
-                and all(_runs(found[name]) > _runs(before[name]) for name in ("command", "peer"))
-                and self.written() > written
-                and found["clock"]["state"] in ("waiting", "running", "exited", "starting")
-            )
+        def stuck(found: dict[str, Any]) -> list[str]:
+            lives = [name for name in ("crasher", "tick", "around") if _life_of(found[name]) == _life_of(before[name])]
+            probes = [name for name in ("command", "peer") if _runs(found[name]) <= _runs(before[name])]
+            return [
+                *(f"{name} has not lived again: {found[name]}" for name in lives),
+                *(f"{name} was not probed: {found[name]}" for name in probes),
+                *(["sleeper was not restarted"] if found["sleeper"]["pid"] in (None, sleeper) else []),
+                *(["the log files do not grow"] if self.written() <= written else []),
+                *(
+                    ["clock is off"]
+                    if found["clock"]["state"] not in ("waiting", "running", "exited", "starting")
+                    else []
+                ),
+            ]
 
-        self.until("everything goes on", goes_on)
+        self.until("everything goes on", lambda found: not stuck(found), lambda found: "; ".join(stuck(found)))
         spent = (self.cpu() - used) / (time.monotonic() - began)
         if spent > 0.8:
             raise Wrong(f"PID 1 spins: {spent:.0%} of a processor")
@@ -420,6 +431,10 @@ class Crowd:
         with Client(self.socket, 0.3) as client:
             for _, _ in zip(range(10), client.request("GET", "/v1/logs?follow=true&n=1").lines(), strict=False):
                 time.sleep(0.01)
+
+
+def _states(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n}: {p['state']} ({p['reason']})" for n, p in found.items() if n not in RESTLESS)
 
 
 def _life_of(process: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import trio.testing
 from ocelot import log
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.output import Output
+from supervisor.output.process_output import Output
 
 DEADLINE = 30
 """Seconds."""

@@ -22,10 +22,10 @@ from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited, raise_own_limits
 from ocelot.states import State
+from supervisor.children.reaper import Reaper
+from supervisor.children.spawn import SpawnSpec
 from supervisor.manager import Supervisor
-from supervisor.programs import Programs
-from supervisor.reaper import Reaper
-from supervisor.spawn import SpawnSpec
+from supervisor.process.programs import Programs
 
 QUIET = Log(stdout=Stream(destination=Null()), stderr=Stream(destination=Null()))
 SLEEP = "/bin/sleep"

@@ -9,7 +9,7 @@ import pytest
 
 from integration.desk import PATIENCE, SLEEPER, desk
 from ocelot.errors import OcelotError
-from supervisor import cgroups
+from supervisor.children import cgroups
 
 
 def usable():

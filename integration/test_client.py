@@ -15,9 +15,9 @@ import pytest
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.client import Client
+from ocelot.client.vsock_stream import connect
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb
-from ocelot.vsock_stream import connect
 from ocelot.wire.protocol import Gap, StateChange
 
 TALKER = {"program": "/bin/sh", "arguments": ["-c", "echo hello; exec sleep 1000"]}

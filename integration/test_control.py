@@ -20,7 +20,7 @@ import pytest
 
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.errors import ControlError
-from supervisor.listeners import listen_tcp, listen_unix
+from supervisor.control.listeners import listen_tcp, listen_unix
 
 TALKER = {"program": "/bin/sh", "arguments": ["-c", "echo hello; echo oops >&2; exec sleep 1000"]}
 ROLES = {"read": ["1234", "@4321"], "operate": [1235], "admin": []}

@@ -116,8 +116,8 @@ from ocelot.linux.identity import identity
 from ocelot.linux.inherited import Inherited
 from bootstrap import handoff
 from bootstrap.steps import Machine
-from supervisor.programs import Programs
-from supervisor.reaper import Reaper
+from supervisor.process.programs import Programs
+from supervisor.children.reaper import Reaper
 async def main():
     inherited = Inherited.capture()
     reaper = Reaper()

@@ -16,8 +16,8 @@ import trio.testing
 from integration.outputs import DEADLINE, child, config, messages, pipe_writer, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.output import Output
-from supervisor.relay import Relay
+from supervisor.output.process_output import Output
+from supervisor.output.relay import Relay
 
 
 def test_whole_lines_are_not_cut_when_processes_share_a_console() -> None:

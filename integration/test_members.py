@@ -3,7 +3,7 @@
 import signal
 import subprocess
 
-from supervisor.members import signal_session
+from supervisor.children.members import signal_session
 
 
 def session(script: str) -> subprocess.Popen[bytes]:

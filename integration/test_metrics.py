@@ -135,7 +135,7 @@ def test_a_scrape_does_not_import_a_web_server() -> None:
     code = """
 import sys, trio
 from tests.control.fakes import FakeMachine
-from supervisor.metrics import expose
+from supervisor.metrics.collector import expose
 assert not {"prometheus_client", "psutil"} & set(sys.modules)
 for accept in ("", "application/openmetrics-text"):
     trio.run(expose, FakeMachine(), accept)

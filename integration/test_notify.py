@@ -18,7 +18,7 @@ from integration import speaker
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from ocelot.config import structs
 from ocelot.wire.client import call
-from supervisor.notify import Notifications
+from supervisor.health.notify import Notifications
 
 pytestmark = pytest.mark.root
 

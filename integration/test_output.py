@@ -15,8 +15,8 @@ import trio.testing
 from integration.outputs import child, config, messages, pipe_writer, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.output import Output
-from supervisor.relay import Relay
+from supervisor.output.process_output import Output
+from supervisor.output.relay import Relay
 
 
 def test_a_file_is_made_with_its_folders_and_gets_every_byte_of_both_streams(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from ocelot.config.loading import load
 from ocelot.errors import SpawnError
 from ocelot.linux import accounts, capabilities
 from ocelot.linux.inherited import Inherited
-from supervisor import launch
-from supervisor.spawn import ChildFailed, spawn
+from supervisor.children.spawn import ChildFailed, spawn
+from supervisor.process import launch
 
 pytestmark = pytest.mark.root
 
@@ -283,9 +283,7 @@ def test_each_step_that_fails_is_named_with_its_reason():
 
 def as_nobody(script):
     """Run a script that drops to nobody once everything is imported, from where nobody may look."""
-    script = (
-        f"import supervisor.privileges\nfrom integration.test_privileges import process\nprocess(nice='1')\n{script}"
-    )
+    script = f"import supervisor.children.privileges\nfrom integration.test_privileges import process\nprocess(nice='1')\n{script}"
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=HERE)
 
 
@@ -306,7 +304,7 @@ def test_without_root_what_it_may_not_do_is_refused(keys, step):
 import os
 from integration.test_privileges import process, specification
 from ocelot.errors import SpawnError
-from supervisor.spawn import spawn
+from supervisor.children.spawn import spawn
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 try:
     spawn(specification(process(**{keys!r})))
@@ -323,7 +321,7 @@ def test_without_root_the_user_that_it_is_anyway_is_fine():
     script = """
 import os
 from integration.test_privileges import process, specification
-from supervisor.spawn import spawn
+from supervisor.children.spawn import spawn
 os.setgroups([]), os.setgid(65534), os.setuid(65534)
 pid = spawn(specification(process(user="nobody", group="nogroup"), argv=["/bin/true"]))
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

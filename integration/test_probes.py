@@ -250,8 +250,8 @@ for name in TLS:
     sys.modules[name] = absent
 import trio
 from ocelot.config import structs
-from supervisor.probe_network import check_http
-from supervisor.probes import Failed
+from supervisor.health.probe_network import check_http
+from supervisor.health.probes import Failed
 try:
     trio.run(check_http, structs.HttpGet(port=int(sys.argv[1]), scheme="https"))
 except Failed as failed:

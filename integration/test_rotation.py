@@ -22,8 +22,8 @@ from integration.desk import desk
 from integration.outputs import child, config, messages, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.output import Output
-from supervisor.rotation import old_files
+from supervisor.output.process_output import Output
+from supervisor.output.rotation import old_files
 
 DEADLINE = 30.0
 

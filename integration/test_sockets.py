@@ -18,7 +18,7 @@ import pytest
 from integration.desk import PATIENCE, SLEEPER, desk
 from integration.test_metrics import free_port
 from ocelot.config import structs
-from supervisor.sockets import Listening
+from supervisor.process.sockets import Listening
 
 SERVER = """
 import os, socket, sys

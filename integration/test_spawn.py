@@ -17,7 +17,7 @@ from integration.scenarios import in_namespace
 from integration.signal_masks import mask
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited, keep_descriptors
-from supervisor.spawn import ChildFailed, SpawnSpec, await_report, spawn
+from supervisor.children.spawn import ChildFailed, SpawnSpec, await_report, spawn
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -241,7 +241,7 @@ def test_a_step_that_fails_in_the_child_is_named():
 def test_a_noexec_mount_is_named():
     script = (
         "mount -t tmpfs -o noexec tmpfs /mnt && cp /bin/true /mnt/prog && exec "
-        f"{sys.executable} -c 'from supervisor.spawn import *; spawn(SpawnSpec(argv=(\"/mnt/prog\",), environment={{}}))'"
+        f"{sys.executable} -c 'from supervisor.children.spawn import *; spawn(SpawnSpec(argv=(\"/mnt/prog\",), environment={{}}))'"
     )
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=30, cwd=HERE)
     assert "is on a file system that is mounted noexec (remove noExec from its mount)" in done.stderr
@@ -290,8 +290,8 @@ def test_both_paths_work_with_every_supported_python(version, python):
         pytest.skip(f"no Python {version} here")
     script = """
 import os, resource, threading, time
-from supervisor.privileges import Credentials, Privileges
-from supervisor.spawn import *
+from supervisor.children.privileges import Credentials, Privileges
+from supervisor.children.spawn import *
 threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
 kinds = [{}, {"aside": True, "limits": {resource.RLIMIT_NOFILE: (50, 60)}}]
 if os.geteuid() == 0:

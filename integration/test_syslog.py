@@ -21,8 +21,8 @@ from integration.lab import cache
 from integration.outputs import child, config, messages, relaying
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
-from supervisor.forwarding import KMSG_MAX, KmsgSink
-from supervisor.output import Output
+from supervisor.output.forwarding import KMSG_MAX, KmsgSink
+from supervisor.output.process_output import Output
 
 DEADLINE = 30.0
 RSYSLOGD = cache.daemon("rsyslog", "/usr/sbin/rsyslogd")

@@ -25,11 +25,11 @@ import trio.testing
 from integration.desk import PATIENCE, SLEEPER, Desk, desk
 from integration.test_sessions import CTL, Terminal, gone
 from ocelot.wire.client import Client, Cut, call
-from supervisor.relay import Relay
-from supervisor.ring import Ring
-from supervisor.sinks import Counters
-from supervisor.terminal import TerminalStream
-from supervisor.terminal_output import Nowhere
+from supervisor.output.relay import Relay
+from supervisor.output.ring import Ring
+from supervisor.output.sinks import Counters
+from supervisor.output.terminal import TerminalStream
+from supervisor.output.terminal_output import Nowhere
 
 SHELL = {
     "program": "/bin/bash",

@@ -34,7 +34,7 @@ from ocelot.config import structs
 from ocelot.linux.identity import identity
 from ocelot.linux.inherited import Inherited
 from ocelot.pid1 import Pid1
-from supervisor.vsock import serve
+from supervisor.control.vsock import serve
 
 
 async def main():

@@ -2,7 +2,7 @@
 
 Python looks for a module in folder after folder, and ``dataclasses``, ``attr`` and ``re`` write source text and compile it
 at every start. On an emulated machine these two are half of the time that the imports take. The image builder
-(``ocelot.image.bundling``) rehearses the imports and keeps their results here. Whatever is not in the bundle goes the
+(``ocelot.image.rehearsal``) rehearses the imports and keeps their results here. Whatever is not in the bundle goes the
 usual way, and without a bundle (on a desk) everything does.
 
 The file: eight bytes with the length of the head (little-endian), the head, and what :class:`Compiled` is made of. Both are

@@ -173,7 +173,7 @@ def _reexec(arguments: list[str]) -> int:
     """Not for people: what one image of ocelot asks of another (see ``ocelotctl reexec``)."""
     match arguments:
         case ["--check"]:
-            from ocelot.reexec import check
+            from ocelot.life.reexec import check
 
             print(check(0))
             return 0

@@ -15,9 +15,9 @@ import trio
 from ocelot import log
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
-from supervisor.child import Child
-from supervisor.reaper import Reaper
-from supervisor.spawn import SpawnSpec
+from supervisor.children.child import Child
+from supervisor.children.reaper import Reaper
+from supervisor.children.spawn import SpawnSpec
 
 _OURS = {
     # cannot be caught

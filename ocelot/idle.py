@@ -6,7 +6,7 @@ import signal
 
 import trio
 
-from supervisor.reaper import Reaper
+from supervisor.children.reaper import Reaper
 
 
 def run() -> int:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ocelot.ending import Ending
+    from ocelot.life.ending import Ending
 
 
 def init() -> NoReturn:
@@ -32,7 +32,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
     try:
         with _undisturbed():
-            from ocelot import beginning
+            from ocelot.life import beginning
 
             beginning.import_boot()
         ending = beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
@@ -47,7 +47,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
     with _undisturbed():
-        from ocelot import beginning
+        from ocelot.life import beginning
 
     return _end(beginning.supervise(file, socket=socket))
 
@@ -60,7 +60,7 @@ def resume(fd: int, *, back: bool = False) -> int:
     began: list[bool] = []
     try:
         with _undisturbed():
-            from ocelot import resume
+            from ocelot.life import resume
 
         ending = resume.run(fd, lambda: began.append(True), back=back)
     except BaseException as error:
@@ -76,7 +76,7 @@ def resume(fd: int, *, back: bool = False) -> int:
 def _go_back(fd: int) -> None:
     """Become the image again that has written the state; returns if that cannot be done either."""
     try:
-        from ocelot.statefile import read
+        from ocelot.life.statefile import read
 
         argv = (*read(fd).back, "reexec", "--back", str(fd))
         os.execve(argv[0], argv, os.environ)

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ocelot import bundle, configuration, log
+from ocelot import bundle, log
 from ocelot.config import structs
-from ocelot.ending import Ending, chosen_verb, go_down, only_one
 from ocelot.errors import BootError, OcelotError, describe, starved
-from ocelot.life import Life
+from ocelot.life import configuration
+from ocelot.life.ending import Ending, chosen_verb, go_down, only_one
+from ocelot.life.life import Life
 from ocelot.linux.identity import Identity
 from ocelot.states import Cause, signal_name
 from supervisor import signals
@@ -106,12 +107,12 @@ class Pid1(Life):
         return result[0]
 
     async def _boot(self) -> Ending:
-        from ocelot.booting import boot
+        from ocelot.life.booting import boot
 
         return await boot(self, self._supervise)
 
     async def _fail(self, error: Exception) -> Ending:
-        from ocelot.failure import fail
+        from ocelot.life.failure import fail
 
         return await fail(self, error)
 
@@ -137,7 +138,7 @@ class Pid1(Life):
             await self._open_control()
             self.start_side("metrics", self._serve_metrics)
             if self.config.control.vsock is not None:
-                from ocelot.doors import serve_vsock
+                from ocelot.life.doors import serve_vsock
 
                 self.start_side("control.vsock", partial(serve_vsock, self))
 
@@ -180,18 +181,18 @@ class Pid1(Life):
 
     async def reload(self, file: str | None, *, dry_run: bool, keep_scale: bool) -> ReloadReply:
         """Let a changed configuration file take effect (``ocelotctl reload``). Raises ControlError."""
-        from ocelot.reload import reload
+        from ocelot.life.reload import reload
 
         return await reload(self, file, dry_run=dry_run, keep_scale=keep_scale)
 
     async def _reload_by_signal(self) -> None:
-        from ocelot.reload import reload_by_signal
+        from ocelot.life.reload import reload_by_signal
 
         await reload_by_signal(self)
 
     async def replace(self, runtime: str | None, descriptor: int) -> None:
         """Become another image of ocelot (``ocelotctl reexec``); returns only by raising ControlError."""
-        from ocelot.reexec import replace
+        from ocelot.life.reexec import replace
 
         await replace(self, runtime, descriptor)
 
@@ -199,8 +200,8 @@ class Pid1(Life):
 
     async def _open_control(self) -> None:
         """Open the control socket. A machine goes on without it; elsewhere another ocelot behind it is an error."""
-        from supervisor.control import open_control
-        from supervisor.door import Door
+        from supervisor.control.door import Door
+        from supervisor.control.server import open_control
 
         config = configuration.control(self.config, self.socket)
         door = self.doors.setdefault("control", Door())
@@ -209,7 +210,7 @@ class Pid1(Life):
     async def _serve_metrics(self) -> None:
         if self.config.metrics.listen is None:
             return
-        from supervisor.control import serve_metrics
-        from supervisor.door import Door
+        from supervisor.control.door import Door
+        from supervisor.control.server import serve_metrics
 
         await serve_metrics(self, self.config.metrics, door=self.doors.setdefault("metrics", Door()))

@@ -12,7 +12,7 @@ from ocelot.states import ExitStatus
 
 
 class Runner(Protocol):
-    """Runs programs to their end. ``supervisor.programs.Programs`` is one, so that one reaper owns every status."""
+    """Runs programs to their end. ``supervisor.process.programs.Programs`` is one, so that one reaper owns every status."""
 
     async def run(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, json
 
-from supervisor.spawn import fork_exiting
+from supervisor.children.spawn import fork_exiting
 
 
 class Zombie(Struct, frozen=True, kw_only=True):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ocelot.config import structs
 from ocelot.linux.descriptors import Writer
 from supervisor.lifecycle import Change
-from supervisor.output import Output
-from supervisor.process import Process
-from supervisor.relay import Relay
+from supervisor.output.process_output import Output
+from supervisor.output.relay import Relay
+from supervisor.process.supervised import Process
+from supervisor.process.surroundings import Schedule, Sockets, Surroundings
 from supervisor.replicas import base_of
-from supervisor.surroundings import Schedule, Sockets, Surroundings
 
 if TYPE_CHECKING:
     from supervisor.snapshots import SocketSnapshot
@@ -59,7 +59,7 @@ class Assembly:
     def _output(self, name: str, config: structs.Process) -> Output:
         if config.stdin != "pty":
             return self._make_output(name, config.log)
-        from supervisor.terminal_output import TerminalOutput
+        from supervisor.output.terminal_output import TerminalOutput
 
         return TerminalOutput(name, config.log, stdout=self._stdout, stderr=self._stderr, relay=self._relay)
 
@@ -121,7 +121,7 @@ class Assembly:
         """Give it a health if its configuration says how to know it; what that needs is imported only then."""
         config = process.config
         if config.readiness_probe or config.liveness_probe or config.startup_probe or config.notify:
-            from supervisor.health import attend
+            from supervisor.health.process_health import attend
 
             process.health = attend(
                 process.name,
@@ -138,7 +138,7 @@ class Assembly:
         if base in self._listening:
             self._listening[base].renew(config.sockets)
         else:
-            from supervisor.sockets import Listening
+            from supervisor.process.sockets import Listening
 
             self._listening[base] = Listening(config.sockets)
         return self._listening[base]

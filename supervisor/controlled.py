@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from ocelot.wire.protocol import BootTimeline, ProcessStatus, ReloadReply, Status
     from supervisor.journal import Journal
     from supervisor.lifecycle import Change
-    from supervisor.output import OutputLine
-    from supervisor.ring import Line
-    from supervisor.sinks import Counters
-    from supervisor.surroundings import Surroundings
-    from supervisor.terminal import TerminalStream
+    from supervisor.output.process_output import OutputLine
+    from supervisor.output.ring import Line
+    from supervisor.output.sinks import Counters
+    from supervisor.output.terminal import TerminalStream
+    from supervisor.process.surroundings import Surroundings
 
 
 class Supervised(Protocol):
@@ -125,4 +125,4 @@ class Controlled(Protocol):
         """Counters of ocelot itself by name, for the metrics: ``reaped_orphans``, ``reaped_children``."""
 
     measures: object | None
-    """What ``supervisor.metrics`` remembers between two scrapes; None until the first."""
+    """What ``supervisor.metrics.collector`` remembers between two scrapes; None until the first."""

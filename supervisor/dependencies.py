@@ -19,9 +19,9 @@ from ocelot.config.graph import chains, order, reversed_edges
 from ocelot.config.structs import Condition
 from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import DependencyStatus
-from supervisor.process import Process
+from supervisor.process.supervised import Process
+from supervisor.process.surroundings import Hold
 from supervisor.replicas import base_of
-from supervisor.surroundings import Hold
 
 Find = Callable[[str], Sequence[Process]]
 """The processes that a name of the configuration stands for: its replicas, or itself."""

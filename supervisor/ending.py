@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from supervisor.process import Process
+from supervisor.process.supervised import Process
 
 
 @dataclass(frozen=True, slots=True)

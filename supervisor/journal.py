@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from supervisor.ring import real_time
+from supervisor.output.ring import real_time
 
 if TYPE_CHECKING:
     from supervisor.lifecycle import Change

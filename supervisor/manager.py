@@ -22,15 +22,15 @@ from supervisor.ending import Ending as Ending
 from supervisor.ending import Reckoning
 from supervisor.journal import Journal
 from supervisor.lifecycle import ENDED, Change, Event
-from supervisor.network_files import NetworkFiles
-from supervisor.output import Output
-from supervisor.process import Process
+from supervisor.output.network_files import NetworkFiles
+from supervisor.output.process_output import Output
+from supervisor.output.relay import Relay
+from supervisor.process.supervised import Process
+from supervisor.process.surroundings import Spawner, Surroundings
 from supervisor.process_set import ProcessSet
-from supervisor.relay import Relay
 from supervisor.replicas import base_of
 from supervisor.roster import Roster
 from supervisor.stop_order import stop_in_order
-from supervisor.surroundings import Spawner, Surroundings
 
 if TYPE_CHECKING:
     from supervisor.snapshots import SupervisorSnapshot

@@ -13,7 +13,7 @@ from ocelot.config import structs
 from ocelot.errors import ControlError
 from ocelot.states import Cause
 from supervisor.assembly import schedule_of
-from supervisor.process import Process
+from supervisor.process.supervised import Process
 from supervisor.replicas import base_of, scaled
 from supervisor.roster import no_such_process
 

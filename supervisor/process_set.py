@@ -8,9 +8,9 @@ from ocelot.errors import ControlError
 from supervisor.assembly import Assembly
 from supervisor.ending import Reckoning
 from supervisor.journal import Journal
-from supervisor.process import Process
+from supervisor.process.supervised import Process
+from supervisor.process.surroundings import Surroundings
 from supervisor.roster import Roster
-from supervisor.surroundings import Surroundings
 
 
 class ProcessSet:

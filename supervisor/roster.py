@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocelot.config import structs
 from ocelot.errors import ControlError
-from supervisor.process import Process
+from supervisor.process.supervised import Process
 from supervisor.replicas import base_of, instances
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ocelot.states import Goal, State
 from supervisor.lifecycle import TABLE, Event
 from supervisor.manager_snapshot import describe_set
-from supervisor.process_snapshot import describe_process
+from supervisor.process.snapshot import describe_process
 
 if TYPE_CHECKING:
-    from supervisor.process import Process
+    from supervisor.process.supervised import Process
     from supervisor.process_set import ProcessSet
     from supervisor.snapshots import ProcessSnapshot, SupervisorSnapshot
 

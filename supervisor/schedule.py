@@ -27,12 +27,12 @@ from ocelot.linux import syscalls
 from ocelot.states import Cause, Goal, State
 from ocelot.wire.protocol import ScheduleStatus
 from supervisor.lifecycle import ALIVE, ENDED, Change
-from supervisor.surroundings import Hold
+from supervisor.process.surroundings import Hold
 
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-    from supervisor.process import Process
+    from supervisor.process.supervised import Process
     from supervisor.snapshots import ScheduleSnapshot
 
 RETRY = 1.0

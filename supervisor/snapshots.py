@@ -25,7 +25,7 @@ from ocelot.errors import OcelotError
 from ocelot.states import Cause, ExitStatus, Goal, PowerVerb, State
 from ocelot.wire.protocol import BootTimeline, ExitInfo
 from supervisor import restart
-from supervisor.figures import Account
+from supervisor.counted import Account
 from supervisor.lifecycle import Change
 
 VERSION = 1

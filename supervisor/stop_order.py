@@ -15,7 +15,7 @@ from ocelot import log
 from ocelot.config.dependencies import stop_time
 from ocelot.states import Cause, State
 from supervisor.lifecycle import ALIVE
-from supervisor.process import Process
+from supervisor.process.supervised import Process
 from supervisor.replicas import base_of
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ import yaml
 
 from ocelot.states import Cause, State
 from ocelot.wire.protocol import BootTimeline
-from supervisor import families
-from supervisor.cgroup_figures import CgroupFigures, Pressure
-from supervisor.figures import Counted, OwnFigures, Usage
-from supervisor.loop_lag import LoopLag
+from supervisor.counted import Counted
+from supervisor.metrics import families
+from supervisor.metrics.cgroup_figures import CgroupFigures, Pressure
+from supervisor.metrics.figures import OwnFigures, Usage
+from supervisor.metrics.loop_lag import LoopLag
 
-SHIPPED = Path(families.__file__).parent.parent / "ocelot" / "dashboards"
+SHIPPED = Path(__file__).resolve().parent.parent / "ocelot" / "dashboards"
 SCRAPE_LABELS = {"job", "instance"}
 
 

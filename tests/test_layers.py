@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,26 +28,11 @@ FLOORS = {
     "ocelot.runner": WORDS,
     "bootstrap": WINGS,
     "supervisor": WINGS,
-    "ocelot.attached": WINGS,
     "ocelot.client": WINGS,
-    "ocelot.exchange": WINGS,
-    "ocelot.following": WINGS,
-    "ocelot.vsock_stream": WINGS,
     "ocelot.image": LIFE,
     "ocelot.convert": LIFE,
     "ocelot.life": LIFE,
     "ocelot.pid1": LIFE,
-    "ocelot.beginning": LIFE,
-    "ocelot.booting": LIFE,
-    "ocelot.configuration": LIFE,
-    "ocelot.doors": LIFE,
-    "ocelot.ending": LIFE,
-    "ocelot.failure": LIFE,
-    "ocelot.reexec": LIFE,
-    "ocelot.recovery": LIFE,
-    "ocelot.reload": LIFE,
-    "ocelot.resume": LIFE,
-    "ocelot.statefile": LIFE,
     "ocelot.entry": LIFE,
     "ocelot.idle": LIFE,
     "ocelot.zombies": LIFE,
@@ -59,6 +47,18 @@ FLOORS = {
     "ocelot.__main__": DOORS,
 }
 
+SUPERVISOR = (
+    {"supervisor.lifecycle", "supervisor.restart", "supervisor.snapshots", "supervisor.counted", "supervisor.replicas"},
+    {"supervisor.children"},
+    {"supervisor.output"},
+    {"supervisor.process"},
+    {"supervisor.health"},
+    {"supervisor"},  # the set of processes: what lies in the folder itself
+    {"supervisor.metrics"},
+    {"supervisor.control"},
+)
+"""The floors of that wing, from its own words up."""
+
 
 def floor(module: str) -> int | None:
     """The floor of a module; None for ``ocelot`` itself, which holds only the version."""
@@ -67,6 +67,12 @@ def floor(module: str) -> int | None:
         if (found := FLOORS.get(".".join(parts[:length]))) is not None:
             return found
     return None
+
+
+def floor_of_the_wing(module: str) -> int:
+    """The floor of one of the supervisor's modules within its wing."""
+    longest = max((room for rooms in SUPERVISOR for room in rooms if f"{module}.".startswith(f"{room}.")), key=len)
+    return next(number for number, rooms in enumerate(SUPERVISOR) if longest in rooms)
 
 
 def sources() -> list[Path]:
@@ -107,9 +113,42 @@ def test_imports_run_down(path: Path) -> None:
             assert imported.split(".")[0] == name.split(".")[0], f"{place}: the wings never meet"
 
 
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "supervisor").rglob("*.py")), ids=name_of)
+def test_imports_run_down_within_the_supervisor(path: Path) -> None:
+    name = name_of(path)
+    for imported, line in imports(path):
+        if imported.startswith("supervisor."):
+            above = floor_of_the_wing(imported) > floor_of_the_wing(name)
+            assert not above, f"{name}:{line} imports {imported}, which is above it"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even when a function runs, or for types alone: who reads one has to know the others."""
+    known = {name_of(path): {name for name, _ in imports(path)} for path in sources()}
+    order = TopologicalSorter({name: {each for each in found if each in known} for name, found in known.items()})
+    order.prepare()  # raises CycleError, which shows the circle
+
+
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_what_prose_names_is_there(path: Path) -> None:
+    text = path.read_text()
+    for name in re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`", text):
+        parts = name.split(".")
+        while (
+            parts
+            and not (CHECKOUT / Path(*parts)).is_dir()
+            and not (CHECKOUT / Path(*parts)).with_suffix(".py").exists()
+        ):
+            parts.pop()
+        assert len(parts) > 1, f"{path}: {name} is no module"
+        module = import_module(".".join(parts))
+        rest = name.split(".")[len(parts) :]
+        assert not rest or hasattr(module, rest[0]), f"{path}: {name}: {module.__name__} has no {rest[0]}"
 
 
 def test_the_control_client_stays_light() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from integration.bench.peers import Peer
 from ocelot.linux.syscalls import PR_SET_CHILD_SUBREAPER, prctl
-from supervisor import proc_tree
+from supervisor.children import proc_tree
 
 PATIENCE = 60.0
 """Seconds that anything may take."""

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 START = (
-    "ocelot.beginning",
-    "ocelot.booting",
-    "ocelot.failure",
+    "ocelot.life.beginning",
+    "ocelot.life.booting",
+    "ocelot.life.failure",
     "bootstrap.power_button",
-    "supervisor.control",
+    "supervisor.control.server",
     "yaml._yaml",
 )
 """What a boot imports at first, and what it imports a little later."""

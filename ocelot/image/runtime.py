@@ -46,7 +46,7 @@ STAND_INS = {
     "trio._ssl": "absent",
     "trio._highlevel_ssl_helpers": "absent",
     "trio._path": "absent",  # 75 ms, with pathlib and urllib
-    "trio._subprocess": "absent",  # 69 ms; only supervisor.spawn starts processes
+    "trio._subprocess": "absent",  # 69 ms; only supervisor.children.spawn starts processes
     "idna": "absent",  # 60 ms; for host names that are not ASCII
     "ast": "ast_nodes",  # 45 ms, these two for inspect, to read sources that are not there
     "tokenize": "absent",  # 45 ms
@@ -74,8 +74,7 @@ TLS = frozenset(("ssl", "trio._ssl", "trio._highlevel_ssl_helpers"))
 """Stand-ins, unless the runtime is to speak TLS: only https probes do."""
 
 _DROPPED = """
-    ocelot.image ocelot.attached ocelot.client ocelot.exchange ocelot.following ocelot.vsock_stream ocelot.convert
-    ocelot.manual ocelot.verbs.live ocelot.deferred
+    ocelot.image ocelot.client ocelot.convert ocelot.manual ocelot.verbs.live ocelot.deferred
     anyio asyncio hypothesis pytest _pytest pygments snappy trio.testing trio._tests trio._tools
     prometheus_client.bridge prometheus_client.twisted prometheus_client.aiohttp prometheus_client.django
     typing_extensions setuptools packaging pkg_resources zstandard._cffi zstandard.backend_cffi

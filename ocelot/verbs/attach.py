@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from threading import Thread
 from typing import Any
 
@@ -92,9 +93,23 @@ def _to_output(options: Namespace, target: str, process: dict[str, Any], keys: b
     """Its output as the log has it: a process without a terminal of its own."""
     heard, told_end = os.pipe()
     count = [("n", str(max(options.lines, 0))), ("follow", "true")]
-    logs = _Follower(stream(options.socket, [options.name], count, follow=True), _show)
+    over = (
+        inf  # when it ended: lines after that are of its next start, which may be there before we have heard of the end
+    )
+
+    def show(line: dict[str, Any]) -> None:
+        if line["at"] <= over:
+            _show(line)
+
+    def watch(event: dict[str, Any]) -> None:
+        nonlocal over
+        if event["kind"] == "gap" or event["state"] not in ALIVE:
+            over = min(over, event.get("at", inf))
+            os.write(told_end, b"x")
+
+    logs = _Follower(stream(options.socket, [options.name], count, follow=True), show)
     changes = happenings(options.socket, [options.name], n=0, after=_latest(options), follow=True)
-    events = _Follower(changes, lambda event: _watch(event, told_end), lambda: os.write(told_end, b"x"))
+    events = _Follower(changes, watch, lambda: os.write(told_end, b"x"))
     if call(options.socket, "GET", target)["pid"] != process["pid"]:
         os.write(told_end, b"x")  # it ended before we listened
     with _keyboard(options) as typing, _signals(options, target, passing=not options.no_stdin):
@@ -158,11 +173,6 @@ def _show(line: dict[str, Any]) -> None:
     end = "\r\n" if stream.isatty() else "\n"
     stream.write(line["text"] + end)
     stream.flush()
-
-
-def _watch(event: dict[str, Any], told_end: int) -> None:
-    if event["kind"] == "gap" or event["state"] not in ALIVE:
-        os.write(told_end, b"x")
 
 
 # -- keys and signals

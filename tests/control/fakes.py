@@ -24,13 +24,13 @@ from ocelot.wire.protocol import (
     Span,
     Status,
 )
-from supervisor.connection import Answer, Limits, converse
+from supervisor.control.connection import Answer, Limits, converse
 from supervisor.journal import Journal
 from supervisor.lifecycle import Change, Event
-from supervisor.output import OutputLine
-from supervisor.ring import Line
-from supervisor.sinks import Counters
-from supervisor.terminal import TerminalStream
+from supervisor.output.process_output import OutputLine
+from supervisor.output.ring import Line
+from supervisor.output.sinks import Counters
+from supervisor.output.terminal import TerminalStream
 
 LIMITS = Limits()
 

@@ -14,11 +14,11 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from ocelot.errors import ControlError
 from ocelot.states import State
 from ocelot.wire.protocol import Role, TerminalRequest
-from supervisor.attachment import ASK, BEHIND, LINE, SEND, Viewer, admit, attend, watch
-from supervisor.door import Door
-from supervisor.endpoints import control_answer
-from supervisor.ring import Ring
-from supervisor.terminal import TerminalStream
+from supervisor.control.attachment import ASK, BEHIND, LINE, SEND, Viewer, admit, attend, watch
+from supervisor.control.door import Door
+from supervisor.control.endpoints import control_answer
+from supervisor.output.ring import Ring
+from supervisor.output.terminal import TerminalStream
 from tests.control.fakes import FakeMachine, FakeSupervisor, request, status_of, talk
 
 
@@ -257,6 +257,17 @@ def test_what_a_client_falls_behind_is_bounded_and_told() -> None:
 # -- the endpoint
 
 
+def test_what_the_next_start_writes_is_not_for_who_was_attached_to_the_one_before() -> None:
+    async def main() -> tuple[bytes | None, bytes | None]:
+        viewer = Viewer()
+        viewer.show(b"bye")
+        viewer.end()
+        viewer.show(b"hello again")
+        return await viewer.next(), await viewer.next()
+
+    assert trio.run(main) == (b"bye", None)
+
+
 def test_who_cannot_be_attached_to_is_told_why() -> None:
     supervisor = FakeSupervisor("web", "db", "gone")
     for name in ("web", "gone"):
@@ -284,7 +295,7 @@ def test_the_host_may_type_too_if_it_has_the_role() -> None:
 
 def test_whoever_is_attached_is_not_waited_for_when_a_door_is_closed() -> None:
     """Nor who looks on: both have no end."""
-    from supervisor.connection import Request
+    from supervisor.control.connection import Request
 
     async def main() -> list[int]:
         machine = FakeMachine()

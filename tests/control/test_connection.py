@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
-from supervisor.connection import Limits, Request, Response, converse
+from supervisor.control.connection import Limits, Request, Response, converse
 from tests.control.fakes import LIMITS, body_of, request, status_of, talk
 
 

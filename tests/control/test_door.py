@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from supervisor.door import NOBODY, Gate
+from supervisor.control.door import NOBODY, Gate
 
 
 def let_in(gate, *uids):

@@ -14,8 +14,8 @@ from ocelot.states import PowerVerb, State
 from ocelot.wire import routes
 from ocelot.wire.openapi import document
 from ocelot.wire.protocol import Role
-from supervisor.actions import unknown
-from supervisor.endpoints import OPERATIONS, control_answer, metrics_answer
+from supervisor.control.actions import unknown
+from supervisor.control.endpoints import OPERATIONS, control_answer, metrics_answer
 from tests.control.fakes import FakeMachine, body_of, request, status_of, talk
 
 
@@ -454,7 +454,7 @@ def test_logs_are_merged_by_time_and_bounded_over_all() -> None:
 
 
 def test_followers_get_old_lines_then_new_ones_and_are_forgotten_when_they_leave() -> None:
-    from supervisor.loglines import follow
+    from supervisor.control.loglines import follow
 
     machine = FakeMachine()
     output = machine.supervisor.outputs["web"]
@@ -475,7 +475,7 @@ def test_followers_get_old_lines_then_new_ones_and_are_forgotten_when_they_leave
 
 
 def test_a_follower_of_a_pattern_hears_processes_that_come_later() -> None:
-    from supervisor.loglines import follow
+    from supervisor.control.loglines import follow
 
     machine = FakeMachine()
     supervisor = machine.supervisor
@@ -496,7 +496,7 @@ def test_a_follower_of_a_pattern_hears_processes_that_come_later() -> None:
 
 
 def test_a_follower_that_falls_behind_is_told_how_much_it_missed() -> None:
-    from supervisor import loglines
+    from supervisor.control import loglines
 
     machine = FakeMachine()
     output = machine.supervisor.outputs["web"]

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from ocelot.states import State
-from supervisor.events import follow, recent
+from supervisor.control.events import follow, recent
 from supervisor.journal import Journal
 from supervisor.lifecycle import Change, Event
 from tests.control.fakes import FakeSupervisor

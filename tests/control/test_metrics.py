@@ -7,7 +7,7 @@ import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as text_parser
 
-from supervisor.metrics import collect, expose, text_format
+from supervisor.metrics.collector import collect, expose, text_format
 from tests.control.fakes import FakeMachine, FakeSupervisor
 
 

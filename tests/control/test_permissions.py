@@ -8,7 +8,7 @@ import pytest
 
 from ocelot.config.structs import Roles
 from ocelot.wire.protocol import Role
-from supervisor.permissions import Accounts, Peer, role_of
+from supervisor.control.permissions import Accounts, Peer, role_of
 
 ACCOUNTS = Accounts(users={"ada": 1000, "bob": 1001}, groups={"wheel": 10, "staff": 50})
 ROLES = Roles(read=("@staff", "1002"), operate=("bob", "@nobody-knows"), admin=("@wheel",))

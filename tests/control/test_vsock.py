@@ -7,7 +7,7 @@ import pytest
 from ocelot.config import structs
 from ocelot.errors import ControlError
 from ocelot.wire import vsock
-from supervisor.vsock import HOST, refusal, refuse_others
+from supervisor.control.vsock import HOST, refusal, refuse_others
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import trio
 import trio.testing
 
 from ocelot.config import structs
+from ocelot.life.reexec import describe_life
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
-from ocelot.reexec import describe_life
 from ocelot.wire.protocol import BootTimeline
 from supervisor.snapshots import NotNow, ReaperSnapshot, SupervisorSnapshot
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocelot.errors import ControlError
-from ocelot.reexec import as_started, gist, in_folder
+from ocelot.life.reexec import as_started, gist, in_folder
 
 
 def runtime(folder: Path, shebang: str = "#!{}/bin/python3 -ISB\n") -> str:

@@ -11,13 +11,13 @@ import trio
 
 from ocelot.config import structs
 from ocelot.errors import OcelotError
-from ocelot.statefile import State, read, write
+from ocelot.life.statefile import State, read, write
 from ocelot.states import Cause, ExitStatus, Goal
 from ocelot.states import State as ProcessState
 from ocelot.wire.protocol import BootTimeline, ExitInfo, Span
 from supervisor import snapshots
+from supervisor.output.ring import Ring
 from supervisor.restart import End
-from supervisor.ring import Ring
 from supervisor.snapshots import (
     ChildSnapshot,
     HistorySnapshot,

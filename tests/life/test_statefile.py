@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocelot.errors import OcelotError
-from ocelot.statefile import State, read, write
+from ocelot.life.statefile import State, read, write
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 

@@ -9,8 +9,8 @@ from trio.testing import MockClock
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
 from ocelot.states import ExitStatus
+from supervisor.process.surroundings import Surroundings
 from supervisor.snapshots import ChildSnapshot
-from supervisor.surroundings import Surroundings
 
 
 class FakeChild:

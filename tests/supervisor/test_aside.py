@@ -5,7 +5,7 @@ import errno
 import pytest
 import trio
 
-from supervisor.aside import AsideFile
+from supervisor.output.aside import AsideFile
 from supervisor.snapshots import NotNow
 from tests.supervisor.fakes import run
 

@@ -8,7 +8,7 @@ import trio
 
 from ocelot.config.privileges import IoMax, Resources
 from ocelot.errors import OcelotError
-from supervisor.cgroups import Leaf, Place, find, io_line, settings
+from supervisor.children.cgroups import Leaf, Place, find, io_line, settings
 
 V1 = (
     "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n32 31 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from ocelot.errors import SpawnError
-from supervisor.environment_file import parse
+from supervisor.process.environment_file import parse
 
 
 @pytest.mark.parametrize(

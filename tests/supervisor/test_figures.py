@@ -8,10 +8,12 @@ import msgspec
 import pytest
 import trio
 
-from supervisor import cgroup_figures, proc_tree
-from supervisor.figures import Account, Counted, Meter
-from supervisor.loop_lag import BOUNDS, LoopLag
-from supervisor.proc_tree import Entry
+from supervisor.children import proc_tree
+from supervisor.children.proc_tree import Entry
+from supervisor.counted import Account, Counted
+from supervisor.metrics import cgroup_figures
+from supervisor.metrics.figures import Meter
+from supervisor.metrics.loop_lag import BOUNDS, LoopLag
 
 
 def entry(pid: int, parent: int = 1, session: int = 0, user: float = 0.0) -> Entry:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocelot.linux.descriptors import Writer
-from supervisor.formats import LONGEST, JsonLines, Labelled, Labels, has_long_line
-from supervisor.relay import Relay
-from supervisor.ring import Ring
-from supervisor.sinks import Counters
-from supervisor.stream import Stream
+from supervisor.output.formats import LONGEST, JsonLines, Labelled, Labels, has_long_line
+from supervisor.output.relay import Relay
+from supervisor.output.ring import Ring
+from supervisor.output.sinks import Counters
+from supervisor.output.stream import Stream
 
 AT = 1_795_427_100.25
 

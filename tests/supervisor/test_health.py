@@ -12,9 +12,9 @@ from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import SpawnError
 from ocelot.states import Cause
-from supervisor import health as health_module
-from supervisor.health import Health, attend
-from supervisor.probes import OUTPUT_MAX, Failed, Probe
+from supervisor.health import process_health as health_module
+from supervisor.health.probes import OUTPUT_MAX, Failed, Probe
+from supervisor.health.process_health import Health, attend
 from tests.supervisor.fakes import FakeSpawner, run, surroundings
 
 HANDLER = structs.TcpSocket(port=80)

@@ -7,9 +7,9 @@ import pytest
 from ocelot.config import structs
 from ocelot.errors import SpawnError
 from ocelot.linux.inherited import Inherited
-from supervisor import launch
-from supervisor.output import ChildEnds
-from supervisor.spawn import SpawnSpec
+from supervisor.children.spawn import SpawnSpec
+from supervisor.output.process_output import ChildEnds
+from supervisor.process import launch
 
 INHERITED = Inherited({7: (10, 20)}, {"PATH": "/bin", "HOME": "/", "A": "inherited", "B": "inherited"})
 ENDS = SimpleNamespace(stdout=11, stderr=12)

@@ -3,8 +3,8 @@
 import pytest
 
 from ocelot.linux.mountinfo import parse
-from supervisor.network_files import leads_to_network, on_network
-from supervisor.spawn import SpawnSpec
+from supervisor.children.spawn import SpawnSpec
+from supervisor.output.network_files import leads_to_network, on_network
 
 LOCAL = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:5 / /run rw - tmpfs none rw\n"
 DATA = "3 1 0:9 / /data rw - nfs4 10.0.2.2:/x rw\n"

@@ -10,9 +10,9 @@ from hypothesis import strategies as some
 
 from ocelot import log
 from ocelot.config import structs
-from supervisor.notify import Notifications
-from supervisor.said import TEXT_MAX, parse
-from supervisor.senders import Membership, may_speak_once_gone, membership
+from supervisor.children.senders import Membership, may_speak_once_gone, membership
+from supervisor.health.notify import Notifications
+from supervisor.health.said import TEXT_MAX, parse
 from tests.supervisor.fakes import run
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from supervisor.oom_shield import Shield
+from supervisor.children.oom_shield import Shield
 
 
 def test_we_are_spared_but_for_the_moment_of_a_fork(tmp_path):

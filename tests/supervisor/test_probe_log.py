@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import trio
 
-from supervisor.probe_log import LINE_MAX, LogWatch
-from supervisor.ring import Line
+from supervisor.health.probe_log import LINE_MAX, LogWatch
+from supervisor.output.ring import Line
 from tests.supervisor.fakes import run
 
 

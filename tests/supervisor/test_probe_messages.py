@@ -11,9 +11,9 @@ from hypothesis import strategies as some
 from ocelot.config import structs
 from ocelot.config.addresses import parse_address, parse_statuses
 from ocelot.errors import OcelotError
-from supervisor.probe_grpc import check_grpc, request, serving_status
-from supervisor.probe_network import request_headers
-from supervisor.said import parse
+from supervisor.health.probe_grpc import check_grpc, request, serving_status
+from supervisor.health.probe_network import request_headers
+from supervisor.health.said import parse
 
 
 def test_a_health_check_request_is_a_framed_message():

@@ -9,9 +9,9 @@ import trio
 from ocelot.config import structs
 from ocelot.config.structs import RestartPolicy, RestartType
 from ocelot.states import Cause, ExitStatus, Goal, State
-from supervisor.life import FINISH_TIMEOUT
 from supervisor.lifecycle import Event
-from supervisor.process import Process
+from supervisor.process.life import FINISH_TIMEOUT
+from supervisor.process.supervised import Process
 from tests.supervisor.fakes import FakeOutput, FakeSpawner, living, run, surroundings
 
 ALWAYS = RestartPolicy(type=RestartType.ALWAYS)

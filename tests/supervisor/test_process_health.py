@@ -9,7 +9,7 @@ from ocelot.config.structs import RestartPolicy, RestartType
 from ocelot.errors import OcelotError
 from ocelot.states import Cause, ExitStatus, State
 from supervisor.lifecycle import Event
-from supervisor.surroundings import Verdict
+from supervisor.process.surroundings import Verdict
 from tests.supervisor.fakes import living, run
 from tests.supervisor.test_process import ALWAYS, Bench
 

@@ -11,7 +11,7 @@ import trio
 
 from ocelot.config import structs
 from ocelot.states import Cause, ExitStatus, Goal, State
-from supervisor.process import Process
+from supervisor.process.supervised import Process
 from supervisor.snapshots import ChildSnapshot, NotNow, ProcessSnapshot
 from tests.supervisor.fakes import FakeOutput, FakeSpawner, living, run, surroundings
 

@@ -15,8 +15,8 @@ from ocelot.config.structs import Condition, Dependency, RestartPolicy, RestartT
 from ocelot.linux.inherited import Inherited
 from ocelot.states import Cause, ExitStatus, State
 from supervisor.manager import Supervisor
+from supervisor.process.surroundings import Verdict
 from supervisor.replicas import VARIABLE, base_of, instances
-from supervisor.surroundings import Verdict
 from tests.supervisor.fakes import FakeOutput, FakeSpawner
 from tests.supervisor.test_process_health import FakeHealth
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from ocelot import log
-from supervisor.relay import RETRY, Relay
+from supervisor.output.relay import RETRY, Relay
 from tests.supervisor.fakes import run
 
 

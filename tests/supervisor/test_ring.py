@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.ring import Line, Ring
+from supervisor.output.ring import Line, Ring
 
 
 class Clock:

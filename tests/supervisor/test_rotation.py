@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from ocelot import log
 from ocelot.config import structs
-from supervisor import rotation
-from supervisor.log_files import LogFiles
-from supervisor.logfile import LogFile, create_new
-from supervisor.old_files import OldFiles
-from supervisor.rotation import Rotated, compress, doomed, old_files, parse, tidy
-from supervisor.sinks import Counters, FileSink
+from supervisor.output import rotation
+from supervisor.output.logfile import LogFile, create_new
+from supervisor.output.old_files import OldFiles
+from supervisor.output.rotation import Rotated, compress, doomed, old_files, parse, tidy
+from supervisor.output.shared_logs import LogFiles
+from supervisor.output.sinks import Counters, FileSink
 
 MORNING = 1_795_427_100.0
 """2026-11-23 09:45:00 UTC."""

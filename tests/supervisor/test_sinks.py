@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from ocelot.config import structs
 from ocelot.errors import OcelotError
 from ocelot.linux.descriptors import Writer
-from supervisor import forwarding, sinks
-from supervisor.destinations import sink_for
-from supervisor.relay import Relay
-from supervisor.sinks import Counters
+from supervisor.output import forwarding, sinks
+from supervisor.output.destinations import sink_for
+from supervisor.output.relay import Relay
+from supervisor.output.sinks import Counters
 
 
 def make(destination: structs.Destination, **more: Any) -> sinks.Sink | None:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from supervisor.spawn_errors import explain
+from supervisor.children.spawn_errors import explain
 
 
 def told(path, number, *, program=None, directory=None):

@@ -1,0 +1,1 @@
+"""Children: spawned, signalled, reaped, and what they may do and use."""

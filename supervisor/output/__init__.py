@@ -1,0 +1,1 @@
+"""What processes write: from their pipes to files, syslog, the kernel log, the console, and to who reads along."""

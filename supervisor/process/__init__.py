@@ -1,0 +1,1 @@
+"""One supervised process: its life, its starts, and what it is handed."""
