@@ -192,6 +192,12 @@ def test_ocelot_is_pid_1_and_passes_the_status_on(engine: Engine) -> None:
     assert done.returncode == 7
 
 
+def test_what_the_container_sets_reaches_the_program(engine: Engine) -> None:
+    command = ("entry", "--", "/bin/sh", "-c", 'echo "$PYTHONUNBUFFERED $PYTHONHOME"')
+    done = engine.run("ocelot", *command, options=("-e", "PYTHONUNBUFFERED=1", "-e", "PYTHONHOME=/nowhere"))
+    assert (done.returncode, done.stdout) == (0, "1 /nowhere\n"), done.stderr
+
+
 def test_a_supervise_file_decides_the_status(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "supervise.yaml").write_text(SUPERVISE.replace("$$", "$"))
     done = engine.run("ocelot", options=("-v", f"{tmp_path}/supervise.yaml:/etc/ocelot/supervise.yaml:ro"))

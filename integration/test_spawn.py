@@ -110,6 +110,16 @@ def test_python_variables_of_ours_do_not_reach_a_child(monkeypatch):
     assert environment["PATH"].endswith(":/run/ocelot/bin")
 
 
+def test_python_variables_that_our_interpreter_does_not_heed_are_for_the_children():
+    script = (
+        f"import sys; sys.path.insert(0, {HERE!r}); from ocelot.linux.inherited import Inherited; "
+        "print(Inherited.capture().child_environment()['PYTHONUNBUFFERED'])"
+    )
+    given = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "yes"}
+    done = subprocess.run([sys.executable, "-ISB", "-c", script], env=given, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("yes\n", "")
+
+
 def free_numbers(count):
     """The numbers that the next descriptors here will get."""
     opened = [os.open("/", os.O_RDONLY) for _ in range(count)]

@@ -10,6 +10,7 @@ import errno
 import os
 import resource
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Inherited:
-    """Limits as (soft, hard) by resource number, the environment without PYTHON*, the blocked signals."""
+    """Limits as (soft, hard) by resource number, the environment without what is our interpreter's, the blocked signals."""
 
     limits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class Inherited:
         limits = {}
         for number in _LIMITS.values():
             limits[number] = resource.getrlimit(number)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment = {k: v for k, v in os.environ.items() if _for_children(k)}
         if environment.get("LC_CTYPE") in _COERCED:
             del environment["LC_CTYPE"]
             environment.update(_given("LC_CTYPE"))
@@ -55,6 +56,11 @@ class Inherited:
             path = f"{path}:{TOOLS}"
         merged["PATH"] = path
         return merged
+
+
+def _for_children(name: str) -> bool:
+    """PYTHON* is ours if our interpreter heeds it. That of a runtime does not (``-I``): there, what a container sets is for its programs."""
+    return not name.startswith("PYTHON") or bool(sys.flags.ignore_environment)
 
 
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
