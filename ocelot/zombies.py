@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, json
 
+from ocelot.linux.procstat import ProcStat, procstat
 from supervisor.children.spawn import fork_exiting
 
 
@@ -29,7 +30,7 @@ def make(count: int, *, orphans: bool = False) -> int:
     if orphans:
         fork_exiting(1, before=lambda: fork_exiting(count))
         os.wait()
-        print(f"left {count} orphans to process {_stat(str(os.getpid()))[1]} or a subreaper before it")
+        print(f"left {count} orphans to process {os.getppid()} or a subreaper before it")
         return 0
     pids = fork_exiting(count)
     ends = {signal.SIGTERM, signal.SIGINT}
@@ -42,17 +43,15 @@ def make(count: int, *, orphans: bool = False) -> int:
 def find() -> Iterator[Zombie]:
     """All zombies in /proc, by pid."""
     for name in sorted(filter(str.isdigit, os.listdir("/proc")), key=int):
-        try:
-            state, parent, command = _stat(name)
-        except OSError:
-            continue  # it is gone
-        if state != "Z":
-            continue
-        try:
-            parent_name = _stat(str(parent))[2]
-        except OSError:
-            parent_name = ""
-        yield Zombie(pid=int(name), name=command, parent=parent, parent_name=parent_name)
+        found = procstat(name)
+        if found is not None and found.state == "Z":
+            above = procstat(found.parent)
+            yield Zombie(
+                pid=int(name),
+                name=_text(found),
+                parent=found.parent,
+                parent_name=_text(above) if above is not None else "",
+            )
 
 
 def report(*, as_json: bool = False) -> int:
@@ -70,10 +69,5 @@ def report(*, as_json: bool = False) -> int:
     return 1 if zombies else 0
 
 
-def _stat(pid: str) -> tuple[str, int, str]:
-    """State, parent and name: proc_pid_stat(5)."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        text = file.read()
-    head, _, tail = text.rpartition(b") ")
-    fields = tail.split(b" ", 2)
-    return fields[0].decode(), int(fields[1]), head.partition(b"(")[2].decode("utf-8", "replace")
+def _text(found: ProcStat) -> str:
+    return found.name.decode("utf-8", "replace")

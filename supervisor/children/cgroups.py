@@ -31,6 +31,7 @@ from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
 from ocelot.linux.identity import Identity, identity
 from ocelot.linux.mountinfo import MountInfo, mounts
+from ocelot.linux.procstat import procstat
 
 SELF = "ocelot.self"
 CPU_PERIOD = 100_000
@@ -293,10 +294,10 @@ def _is_ours(pid: int) -> bool:
     while pid > 1:
         if pid == us:
             return True
-        try:
-            pid = int(_read(f"/proc/{pid}/stat").rpartition(") ")[2].split(" ", 2)[1])
-        except OSError:
+        found = procstat(pid)
+        if found is None:
             return True  # gone meanwhile
+        pid = found.parent
     return False
 
 

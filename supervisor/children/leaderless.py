@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 
+from ocelot.linux.procstat import procstat
+
 
 def group_lives(group: int) -> bool:
     """Whether the process group has members (zombies count). Sends nothing."""
@@ -57,10 +59,6 @@ def _kill_member(pid: int, group: int) -> int:
 
 
 def _in_group(pid: str, group: int) -> bool:
-    """Whether a living process is in ``group``: proc_pid_stat(5), field 3 the state, field 5 the process group."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split(b" ", 4)
-    except OSError:
-        return False
-    return fields[0] not in (b"Z", b"X") and int(fields[2]) == group
+    """Whether a living process is in ``group``."""
+    found = procstat(pid)
+    return found is not None and found.group == group and found.state not in ("Z", "X")

@@ -6,6 +6,8 @@ import os
 import signal
 from contextlib import suppress
 
+from ocelot.linux.procstat import procstat
+
 
 def signal_session(session: int, number: int, *, reaped: bool) -> None:
     """Send a signal to every process of a session.
@@ -13,23 +15,19 @@ def signal_session(session: int, number: int, *, reaped: bool) -> None:
     ``reaped``: its leader has ended and was reaped. Until then the number is the leader's, dead or alive; from then on it stays
     taken only while the session has other members, so whatever bears it as its pid by now is a stranger, and so is its session.
     """
-    if reaped and session_of(str(session)) is not None:
+    if reaped and procstat(session) is not None:
         return
     for name in os.listdir("/proc"):
-        if name.isdigit() and session_of(name) == session:
+        if name.isdigit() and _is_in(name, session):
             with suppress(OSError):
                 pidfd = os.pidfd_open(int(name))
                 try:
-                    if session_of(name) == session:  # still: the number could have been used again
+                    if _is_in(name, session):  # still: the number could have been used again
                         signal.pidfd_send_signal(pidfd, number)
                 finally:
                     os.close(pidfd)
 
 
-def session_of(pid: str) -> int | None:
-    """proc_pid_stat(5), field 6; None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b") ")[2].split(b" ", 5)[3])
-    except OSError:
-        return None
+def _is_in(pid: str, session: int) -> bool:
+    found = procstat(pid)
+    return found is not None and found.session == session

@@ -24,6 +24,7 @@ import trio
 from ocelot import log
 from ocelot.errors import SpawnError, describe
 from ocelot.linux import syscalls
+from ocelot.linux.procstat import procstat
 from ocelot.linux.threads import make_sure_of_room
 from ocelot.states import ExitStatus
 from supervisor.children.child import Child
@@ -328,7 +329,7 @@ class Reaper:
         """Whether ``child`` lives on in its heir, which has become a child of ours by the death of its parent."""
         heir = child.heir
         child.forget_heir()
-        if heir in self._children or _parent(heir) != os.getpid():
+        if heir in self._children or (found := procstat(heir)) is None or found.parent != os.getpid():
             return False
         child.pid = heir
         if os.getpgid(heir) != child.group:  # else the number stays taken, since the heir is still in it
@@ -359,15 +360,6 @@ def _told_of(number: int, token: trio.lowlevel.TrioToken, deed: Callable[[], Non
         yield
     finally:
         signal.signal(number, signal.SIG_DFL if before is None else before)
-
-
-def _parent(pid: int) -> int | None:
-    """The parent of a process, dead or alive: proc_pid_stat(5), field 4."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b") ")[2].split(b" ", 2)[1])
-    except OSError:
-        return None
 
 
 def _kill_group(group: int) -> None:

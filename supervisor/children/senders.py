@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from enum import Enum
 
+from ocelot.linux.procstat import procstat
+
 HOPS = 64
 """How many parents are followed: a chain that is longer belongs to nobody honest."""
 
@@ -25,19 +27,19 @@ def membership(pid: int, leader: int, proc: str = "/proc") -> Membership:
         return Membership.STRANGER  # of another PID namespace: the kernel has no number for it here
     if pid == leader:
         return Membership.MEMBER
-    stat = _stat(pid, proc)
+    stat = procstat(pid, proc)
     if stat is None:
         return Membership.GONE
-    parent, group, session = stat
-    if leader in (group, session):
+    if leader in (stat.group, stat.session):
         return Membership.MEMBER
+    parent = stat.parent
     for _ in range(HOPS):
         if parent == leader:
             return Membership.MEMBER
-        above = _stat(parent, proc) if parent > 1 else None
+        above = procstat(parent, proc) if parent > 1 else None
         if above is None:
             break
-        parent = above[0]
+        parent = above.parent
     return Membership.MEMBER if _same_cgroup(pid, leader, proc) else Membership.STRANGER
 
 
@@ -49,16 +51,6 @@ def may_speak_once_gone(uid: int, leader: int, proc: str = "/proc") -> bool:
         return os.stat(f"{proc}/{leader}").st_uid == uid
     except OSError:
         return False
-
-
-def _stat(pid: int, proc: str) -> tuple[int, int, int] | None:
-    """Parent, process group and session: fields 4 to 6 of proc_pid_stat(5), after the name, which may hold anything."""
-    try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split(b" ", 5)
-        return int(fields[1]), int(fields[2]), int(fields[3])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def _same_cgroup(pid: int, leader: int, proc: str) -> bool:
