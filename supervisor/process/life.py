@@ -145,6 +145,7 @@ class Life(Wishes):
             if self._dismissed:
                 raise _Dismissed
             await self._woken()
+        self.history.in_a_row = 0  # whoever starts it, or its schedule, gives it all of its tries again
         self.reason = "to be started"
         return self._go()
 

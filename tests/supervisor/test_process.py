@@ -112,6 +112,26 @@ def test_a_program_that_cannot_be_executed_goes_through_the_restart_policy():
     run(test)
 
 
+@pytest.mark.parametrize("then", [State.FATAL, State.STOPPED])
+def test_one_that_is_started_by_hand_has_all_of_its_tries_again(then):
+    async def test():
+        bench = Bench(restart_policy=RestartPolicy(type=RestartType.ON_FAILURE, max_retries=2))
+        bench.spawner.refuse = 99
+        async with living(bench.process):
+            bench.process.start()
+            await trio.sleep(10 if then is State.FATAL else 3)
+            bench.process.stop(Cause.OPERATOR)
+            await bench.process.settled()
+            assert bench.process.state is then
+            bench.spawner.refuse = 99
+            bench.process.start()
+            await trio.sleep(10)
+            assert (bench.process.state, bench.spawner.refuse) == (State.FATAL, 99 - 3)
+            assert bench.process.reason.endswith("gave up after 2 restarts in a row (maxRetries)")
+
+    run(test)
+
+
 def test_a_log_that_cannot_be_opened_is_such_a_failure_too():
     async def test():
         bench = Bench()

@@ -290,6 +290,9 @@ def test_a_run_that_fails_is_tried_again_within_its_turn():
         assert it.states()["job"] == State.FATAL
         await trio.sleep(60)
         assert (it.states()["job"], runs(it)) == (State.RUNNING, 3)
+        it.exits("job", 1)
+        await trio.sleep(5)
+        assert runs(it) == 4  # each turn has all of its tries
 
     policy = RestartPolicy(type=RestartType.ON_FAILURE, max_retries=1)
     scenario(story, job=job(restart_policy=policy))
