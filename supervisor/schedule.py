@@ -262,7 +262,7 @@ class Scheduled:
         """The state of the process has changed."""
         process = self.process
         if change.after in ENDED or (change.after is State.STOPPED and process.goal is Goal.DOWN):
-            self.due = False
+            self.due = process.about_to_start  # who asked for a run while the one before was tidied up is to have it
             if self._queued and process.goal is Goal.UP:
                 self._begin()
             self._queued = False

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import trio
 
-from ocelot.config.structs import RestartPolicy, RestartType, Schedule
+from ocelot.config.structs import Command, RestartPolicy, RestartType, Schedule
 from ocelot.errors import OcelotError
 from ocelot.states import ExitStatus, State
 from supervisor.schedule import Calendar, Interval, Scheduled
@@ -254,6 +254,33 @@ def test_overlaps(overlap, expected):
         assert runs(it) == expected
 
     scenario(story, job=job(overlap))
+
+
+@pytest.mark.parametrize("who", ["replace", "operator"])
+def test_a_run_that_is_asked_for_while_the_one_before_is_tidied_up_is_not_lost(who):
+    async def story(it):
+        await trio.sleep(70)
+        it.exits("job", 0)
+        await trio.sleep(1)
+        assert (it.states()["job"], runs(it)) == (State.STOPPING, 1)
+        if who == "operator":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(it.supervisor.start, ["job"])
+                await trio.sleep(1)
+                it.exits("tidy", 0)
+        else:
+            await trio.sleep(60)
+            it.exits("tidy", 0)
+        await trio.sleep(1)
+        assert (it.states()["job"], runs(it)) == (State.RUNNING, 2)
+        it.exits("job", 0)
+        await trio.sleep(1)
+        it.exits("tidy", 0)
+        await trio.sleep(1)
+        assert (it.states()["job"], runs(it)) == (State.EXITED, 2)
+
+    tidy = (Command(command="tidy"),)
+    scenario(story, job=job("replace" if who == "replace" else "skip", post_stop=tidy), other={})
 
 
 def test_an_operator_can_run_it_at_once_and_stop_it_for_good():
