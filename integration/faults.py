@@ -438,7 +438,7 @@ def _states(found: Mapping[str, Any]) -> str:
 
 
 def _life_of(process: dict[str, Any]) -> Any:
-    return process["restarts"], process["pid"], (process.get("last_exit") or {}).get("at")
+    return process["restarts"], process["pid"], (process["lastExit"] or {}).get("at")
 
 
 def _runs(process: dict[str, Any]) -> int:
