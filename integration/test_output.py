@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +233,44 @@ def test_block_on_a_full_disk_loses_nothing(tmp_path: Path, rotation: structs.Ro
         trio.run(main)
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_who_reads_nothing_holds_up_the_end_only_so_long_and_no_pipe_stays_open() -> None:
+    async def main() -> None:
+        with pipe_writer() as (writer, reader):
+            blocking = config(structs.Inherit(), on_full="block")
+            output = Output("w", blocking, stdout=writer, stderr=writer)
+            async with relaying(output):
+                before = len(os.listdir("/proc/self/fd"))
+                ends = output.open()
+                script = "yes >&2 & yes"
+                process = subprocess.Popen(
+                    ["sh", "-c", script], stdout=ends.stdout, stderr=ends.stderr, start_new_session=True
+                )
+                ends.close()
+                while not writer.backlog:
+                    await trio.sleep(0.01)
+                os.killpg(process.pid, signal.SIGKILL)
+                await trio.to_thread.run_sync(process.wait)
+                await output.finish(0.1)
+                assert len(os.listdir("/proc/self/fd")) == before
+                for kind, counters in output.counters.items():
+                    assert 0 < counters.dropped <= counters.bytes, kind
+                    assert output.rings[kind].end == counters.bytes
+                os.set_blocking(reader, False)
+                while True:
+                    try:
+                        os.read(reader, 1 << 20)
+                    except BlockingIOError:
+                        if not writer.backlog:
+                            break
+                        await writer.ready(0.1)
+                assert await child(output, "echo again") == 0
+                said = os.read(reader, 1 << 20).decode().splitlines()
+                assert said[-1] == "again"
+                assert said[-2] == f"ocelot: {output.counters['stdout'].dropped} bytes of w's stdout were dropped here"
+
+    trio.run(main)
 
 
 def test_following_sees_lines_as_they_come_with_their_stream() -> None:

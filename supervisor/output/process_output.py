@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -127,10 +128,17 @@ class Output:
         if self._own_relay:
             await self._relay.run()
 
-    async def finish(self) -> None:
-        """The process group is dead: move what is left, then close the pipes. Bounded, and safe to call twice."""
-        for stream in self._streams.values():
-            await stream.finish()
+    async def finish(self, within: float = math.inf) -> None:
+        """The process group is dead: move what is left, then close the pipes. Safe to call twice.
+
+        What a full sink has not taken ``within`` so many seconds is lost, and counted.
+        """
+        with trio.move_on_after(within) as scope:
+            for stream in self._streams.values():
+                await stream.finish()
+        if scope.cancelled_caught:
+            for stream in self._streams.values():
+                stream.cut()
 
     def finish_at_once(self) -> bool:
         """Do what :meth:`finish` does, if there is nothing to move or to wait for any more; whether that was so."""

@@ -131,6 +131,23 @@ class Stream:
         self._shut()
         self.end()
 
+    def cut(self) -> None:
+        """There was no time for :meth:`finish`, or for all of it: what the sink does not take at once is lost. May come again."""
+        self._finishing = True
+        self._relay.remove(self._fd)
+        if self._scope is not None:
+            self._scope.cancel()
+        self._drop()
+        left = self._left() if self._fd >= 0 else 0
+        while left > 0 and (block := self._next(BLOCK)):
+            left -= len(block)
+            if not self._take(block):
+                self._drop()
+        if not self._send_rest():
+            self._drop()
+        self._shut()
+        self.end()
+
     @property
     def drained(self) -> bool:
         """Whether the end of the pipe was met and everything before it has gone where it goes."""
@@ -307,6 +324,10 @@ class Stream:
             waiting, self._waiting = self._waiting, b""
             if not waiting or self._deliver(waiting):
                 return
+        self._drop()
+
+    def _drop(self) -> None:
+        """What waits for the sink waits no longer."""
         waiting, self._waiting = self._waiting, b""
         self._lose(len(waiting), getattr(self.sink.inner, "why", None))
 

@@ -112,8 +112,7 @@ class Commands:
                 if cgroup is not None:
                     await kill_cgroup(cgroup)
                     cgroup.remove()
-                with trio.move_on_after(FINISH_TIMEOUT):
-                    await self._output.finish()
+                await self._output.finish(FINISH_TIMEOUT)
         if finished:
             return child.status
         if not timely.cancelled_caught:

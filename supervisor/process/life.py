@@ -400,8 +400,7 @@ class Life(Wishes):
     async def _finish_output(self) -> None:
         if self.output.finish_at_once():
             return  # as nearly always: the end of the pipes is seen before the death
-        with trio.move_on_after(FINISH_TIMEOUT):
-            await self.output.finish()
+        await self.output.finish(FINISH_TIMEOUT)
 
     async def _until(self, happened: Callable[[], bool], began: float) -> bool:
         """Wait for ``happened`` within the grace period that started at ``began``; whether it did."""

@@ -105,8 +105,8 @@ class Programs:
             try:
                 return await self._wait(child)
             finally:
-                with trio.move_on_after(GRACE, shield=True):
-                    await output.finish()
+                with trio.CancelScope(shield=True):
+                    await output.finish(GRACE)
                 relaying.cancel()
 
     async def _spawn(self, spec: SpawnSpec, *, stdout: int = -1, stderr: int = -1) -> Child:

@@ -104,7 +104,7 @@ class FakeOutput:
     def close(self):
         self.closed += 1
 
-    async def finish(self):
+    async def finish(self, within):
         self.finished += 1
 
     def finish_at_once(self):

@@ -394,7 +394,7 @@ def test_a_stop_does_not_wait_for_a_slow_root():
 def test_output_that_never_ends_holds_up_nothing_for_long():
     async def test():
         bench = Bench(restart_policy=RestartPolicy(type=RestartType.ALWAYS, backoff=0.0))
-        bench.output.finish = trio.sleep_forever
+        bench.output.finish = trio.sleep  # as long as it may
         async with living(bench.process):
             await bench.start()
             bench.spawner.last.die(ExitStatus(code=1))
@@ -459,10 +459,10 @@ def test_what_the_kernel_refuses_in_the_middle_of_a_stop_is_tried_again():
             refusals = [OSError(errno.ENFILE, "x")] * 3
             finish = bench.output.finish
 
-            async def refused():
+            async def refused(within):
                 if refusals:
                     raise refusals.pop()
-                await finish()
+                await finish(within)
 
             bench.output.finish = refused
             bench.process.stop(Cause.OPERATOR)
