@@ -14,7 +14,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, SpawnError, describe
+from ocelot.errors import OcelotError, SpawnError, describe, refused
 from ocelot.states import ExitStatus
 from ocelot.wire.protocol import ExitInfo
 from supervisor.children.child import Child
@@ -76,7 +76,9 @@ class Commands:
         for command in self._config.post_stop:
             try:
                 status = await self._run(command, variables)
-            except OcelotError as error:
+            except Exception as error:
+                if not refused(error):
+                    raise
                 log.warn(f"{self._name}: postStop failed: {describe(error)}")
                 continue
             if status is None:

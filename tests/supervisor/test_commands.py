@@ -1,5 +1,6 @@
 """What is run before each start and after each end."""
 
+import errno
 import signal
 
 import pytest
@@ -198,6 +199,33 @@ def test_a_command_that_cannot_be_started_after_the_end_is_only_told(capsys):
     commands = (Command(command="one"), Command(command="two"))
     scenario(story, {"one": 0, "two": 0}, post_stop=commands)
     assert "postStop failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("refusal", [MemoryError(), OSError(errno.ENFILE, "x")])
+def test_what_the_kernel_refuses_after_the_end_does_not_count_for_the_next_stop(refusal):
+    async def story(it):
+        await it.process.settled()
+        spawn = it.spawner.spawn
+
+        def refused(spec, *, on_exit):
+            it.spawner.spawn = spawn
+            raise refusal
+
+        it.spawner.spawn = refused
+        it.process.stop(Cause.OPERATOR)
+        await it.process.down()
+        assert (it.process.state, it.spawner.argvs) == (State.STOPPED, ["prog", "two"])
+        it.process.start()
+        await it.process.settled()
+        await trio.sleep(100)
+        it.spawner.last.fatal = set()
+        it.process.stop(Cause.OPERATOR)
+        await trio.sleep(59)
+        assert it.spawner.last.signals == [signal.SIGTERM, signal.SIGCONT]
+        await it.process.down()
+
+    commands = (Command(command="one"), Command(command="two"))
+    scenario(story, {"one": 0, "two": 0}, post_stop=commands)
 
 
 def test_after_a_failed_start_it_is_run_too():
