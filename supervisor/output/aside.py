@@ -12,7 +12,9 @@ Imported when there is such a file.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.errors import OcelotError, describe
+from ocelot.errors import OcelotError, describe, refused
 from ocelot.linux.threads import make_sure_of_room
 from supervisor.output.logfile import LogFile, Start, User
 from supervisor.output.sinks import Counters, FileSink
@@ -148,20 +150,28 @@ class AsideFile:
                 if not _is_room():
                     await trio.sleep(RETRY)
                     continue
-                blocks, deeds = dict(self._blocks), list(self._deeds.values())
+                blocks, deeds = dict(self._blocks), dict(self._deeds)
                 self._deeds.clear()
                 self._began = trio.current_time()
-                written = await trio.to_thread.run_sync(
-                    self._touch, blocks, deeds, abandon_on_cancel=True, limiter=limiter
-                )
-                self._began = None
+                try:
+                    written = await trio.to_thread.run_sync(
+                        self._touch, blocks, deeds.values(), abandon_on_cancel=True, limiter=limiter
+                    )
+                except RuntimeError as error:
+                    if not refused(error):
+                        raise
+                    self._deeds = {**deeds, **self._deeds}  # there was no thread: nothing of this was done
+                    await trio.sleep(RETRY)
+                    continue
+                finally:
+                    self._began = None
                 self._answered()
                 if not self._settle(blocks, written):
                     await trio.sleep(RETRY)
         finally:
             self._busy = False
 
-    def _touch(self, blocks: dict[User, bytes], deeds: list[Deed]) -> dict[User, int | OSError]:
+    def _touch(self, blocks: dict[User, bytes], deeds: Iterable[Deed]) -> dict[User, int | OSError]:
         """In the thread: how much of each block was written, or why not."""
         written: dict[User, int | OSError] = {}
         for user, data in blocks.items():
@@ -169,10 +179,12 @@ class AsideFile:
                 written[user] = self._file.write(data, user)
             except OSError as error:
                 written[user] = error
+            except MemoryError:
+                written[user] = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         for deed in deeds:
             try:
                 deed()
-            except (OSError, OcelotError) as error:
+            except (OSError, OcelotError, MemoryError) as error:
                 self._warn_later(f'"{self.path}": {describe(error)}')
         return written
 

@@ -30,7 +30,7 @@ class FakeFile:
 
     def write(self, data, user):
         outcome = self.outcomes.pop(0) if self.outcomes else len(data)
-        if isinstance(outcome, OSError):
+        if isinstance(outcome, Exception):
             raise outcome
         self.written.append(data[:outcome])
         return outcome
@@ -87,6 +87,37 @@ def test_a_block_that_cannot_be_written_is_counted_and_the_next_one_told_why():
             assert await aside.ready(stream, 1.0)
             assert stream.dropped == 4
             with pytest.raises(OSError, match="stale"):
+                aside.write(b"next", stream)
+            assert aside.write(b"good", stream) == 4
+            assert await aside.ready(stream, 1.0)
+            assert (file.written, stream.dropped) == ([b"good"], 4)
+
+    trio.run(test)
+
+
+def test_a_block_for_which_there_is_no_thread_is_written_later_and_the_file_closed_after_it():
+    async def test():
+        async with trio.open_nursery() as nursery:
+            aside, file = await opened(nursery, RuntimeError("can't start new thread"))
+            stream = Stream()
+            aside.write(b"12345", stream)
+            aside.close(stream)
+            with trio.fail_after(5):
+                assert await aside.ready(stream, None)
+            assert (file.written, stream.dropped) == ([b"12345", "closed"], 0)
+
+    trio.run(test)
+
+
+def test_a_block_for_which_there_is_no_memory_is_lost_like_one_that_cannot_be_written():
+    async def test():
+        async with trio.open_nursery() as nursery:
+            aside, file = await opened(nursery, MemoryError())
+            stream = Stream()
+            aside.write(b"lost", stream)
+            with trio.fail_after(5):
+                assert await aside.ready(stream, None)
+            with pytest.raises(OSError, match="memory"):
                 aside.write(b"next", stream)
             assert aside.write(b"good", stream) == 4
             assert await aside.ready(stream, 1.0)
