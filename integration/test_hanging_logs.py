@@ -103,6 +103,38 @@ def test_a_file_system_that_hangs_holds_up_nobody_else(tmp_path: Path, far: Moun
         assert waited == list(range(1, len(waited) + 1)), "nor by the reexec"
 
 
+@pytest.fixture
+def over(tmp_path: Path, far: Mounted) -> Iterator[Path]:
+    """An overlay whose lower layer is far."""
+    layers, folder = tmp_path / "layers", tmp_path / "over"
+    for each in (layers, folder):
+        each.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "layers", layers], check=True)
+    try:
+        for name in ("upper", "work"):
+            (layers / name).mkdir()
+        options = f"lowerdir={far.folder},upperdir={layers}/upper,workdir={layers}/work"
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", folder], check=True)
+        yield folder
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", layers], check=True)
+
+
+def test_an_overlay_over_one_that_hangs_holds_up_nobody_else_either(tmp_path: Path, far: Mounted, over: Path) -> None:
+    """What is only written goes to the upper layer; a new name, as a rotation makes, is looked for in all of them."""
+    here = tmp_path / "here.log"
+    near = counting(over / "near", rotation={"maxSizeBytes": 500, "maxFiles": 2})
+    with desk(tmp_path, {"near": near, "here": counting(here), "other": SLEEPER}) as machine:
+        until(lambda: any((tmp_path / "layers" / "upper").glob("near.*")))
+        far.hang()
+        until(lambda: f'the log file "{over}/near" does not answer' in machine.log.read_text())
+        size = here.stat().st_size
+        assert machine.ctl("restart", "other").returncode == 0
+        until(lambda: here.stat().st_size > size)
+        far.answer()
+
+
 def test_what_is_written_last_is_there(tmp_path: Path, far: Mounted) -> None:
     """And the file is closed then: else the file system stayed busy."""
     many = {"program": "/bin/sh", "arguments": ["-c", "seq 1 50000"], "type": "oneshot"}

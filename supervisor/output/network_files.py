@@ -2,11 +2,16 @@
 
 The mount table is read for this, and nothing else is asked: a path there cannot be looked at without the risk that this is about.
 For programs 9p and virtiofs are left out: their server is the host itself, and on such a root everything stands still when it is gone.
+
+An overlay may hang where one of its layers may: to look a name up asks all of them. The table has their paths as they were when it
+was mounted, which is enough for those of ocelot (``/run/overlayfs`` moves with /run); a layer in another mount namespace is taken for
+a local one. So is what is mounted after the log there was opened.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -19,6 +24,8 @@ FRESH = 10.0
 _KINDS = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "afs", "fuse"})
 
 _OF_THE_HOST = frozenset({"9p", "virtiofs"})
+
+_LAYERS = frozenset({"lowerdir", "lowerdir+", "datadir+", "upperdir"})
 
 _LINKS = 4096
 """Parts of a path that are looked at, those of links included; more are a circle of links."""
@@ -48,7 +55,7 @@ class NetworkFiles:
                 table = mounts()
             except OSError:  # there is no /proc
                 table = ()
-            self._table = table if any(map(_is_remote, table)) else ()
+            self._table = table if any(_is_remote(each, table) for each in table) else ()
             self._read_at = now
         return self._table
 
@@ -60,7 +67,7 @@ def leads_to_network(path: str, table: tuple[MountInfo, ...], read_link: Callabl
         if not todo:
             break
         place = os.path.normpath(os.path.join(place, todo.pop()))
-        if (mount := mount_of(place, table)) is not None and _is_remote(mount):
+        if (mount := mount_of(place, table)) is not None and _is_remote(mount, table):
             continue
         try:
             target = read_link(place)
@@ -68,21 +75,43 @@ def leads_to_network(path: str, table: tuple[MountInfo, ...], read_link: Callabl
             continue  # no link, or nothing there
         todo += target.split("/")[::-1]
         place = "/" if target.startswith("/") else os.path.dirname(place)
-    return (mount := mount_of(place, table)) is not None and _is_remote(mount)
+    return (mount := mount_of(place, table)) is not None and _is_remote(mount, table)
 
 
-def _is_remote(mount: MountInfo) -> bool:
+def _is_remote(mount: MountInfo, table: tuple[MountInfo, ...]) -> bool:
     """As :func:`is_network`; and what the host serves, but for the root, without which nothing goes on anyway."""
-    return is_network(mount) or (mount.fstype in _OF_THE_HOST and mount.target != "/")
+    if is_network(mount, table):
+        return True
+    return mount.target != "/" and any(each.fstype in _OF_THE_HOST for each in _behind(mount, table))
 
 
 def on_network(spec: SpawnSpec, table: tuple[MountInfo, ...]) -> bool:
     """Whether the program, a folder where it is looked for, or its working directory is on a network file system."""
     folder = spec.working_directory or "/"
     paths = [folder, *map(os.fsdecode, executable_candidates(spec.argv[0], spec.environment))]
-    return any(is_network(mount) for path in paths if (mount := mount_of(os.path.join(folder, path), table)))
+    mounted = (mount_of(os.path.join(folder, path), table) for path in paths)
+    return any(is_network(mount, table) for mount in mounted if mount is not None)
 
 
-def is_network(mount: MountInfo) -> bool:
+def is_network(mount: MountInfo, table: tuple[MountInfo, ...]) -> bool:
     """Whether its server, or the program behind it (fuse), may not answer."""
-    return mount.fstype in _KINDS or mount.fstype.startswith("fuse.")
+    return any(each.fstype in _KINDS or each.fstype.startswith("fuse.") for each in _behind(mount, table))
+
+
+def _behind(mount: MountInfo, table: tuple[MountInfo, ...]) -> list[MountInfo]:
+    """The mount, and if it is an overlay, what its layers lie on, and so on."""
+    found = [mount]
+    for each in found:
+        for layer in _layers(each):
+            if (lower := mount_of(layer, table)) is not None and lower not in found:
+                found.append(lower)
+    return found
+
+
+def _layers(mount: MountInfo) -> list[str]:
+    """The absolute paths of the layers of an overlay: in them ``\\`` stands before a colon or a comma."""
+    if mount.fstype != "overlay":
+        return []
+    named = (option.partition("=") for option in mount.super_options)
+    paths = [path for key, _, value in named if key in _LAYERS for path in re.split(r"(?<!\\):", value)]
+    return [re.sub(r"\\(.)", r"\1", path) for path in paths if path.startswith("/")]

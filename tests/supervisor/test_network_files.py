@@ -10,6 +10,16 @@ LOCAL = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 0:5 / /run rw - tmpfs none rw\n"
 DATA = "3 1 0:9 / /data rw - nfs4 10.0.2.2:/x rw\n"
 COVERED = "4 3 0:7 / /data/fast rw - tmpfs none rw\n5 1 0:8 / /fuse rw - fuse.sshfs h: rw\n"
 NETWORK_ROOT = "1 0 0:9 / / rw - nfs4 10.0.2.2:/x rw\n2 1 0:5 / /run rw - tmpfs none rw\n"
+OVERLAY = (
+    "6 1 0:10 / /merged rw - overlay overlay rw,lowerdir=/run:/data/a\\134:b,upperdir=/run/u,workdir=/run/w\n"
+    "7 1 0:11 / /twice rw - overlay overlay rw,lowerdir+=/merged,upperdir=/run/u2,workdir=/run/w2\n"
+    "8 1 0:12 / /near rw - overlay overlay rw,lowerdir=/run:data:../data,upperdir=/run/u3,workdir=/data/w3\n"
+    "9 1 0:13 / /itself rw - overlay overlay rw,lowerdir=/itself:/twice\n"
+)
+HOST_LOWER = "2 1 0:5 / /run rw - tmpfs none rw\n3 2 0:9 / /run/overlayfs/rootfs/lower ro - virtiofs rootfs rw\n"
+OVERLAID_ROOT = (
+    "1 0 0:10 / / rw - overlay overlay rw,lowerdir=/run/overlayfs/rootfs/lower,upperdir=/run/overlayfs/rootfs/upper\n"
+)
 HOST_ROOT = "1 0 0:9 / / rw - virtiofs rootfs rw\n"
 
 
@@ -28,6 +38,13 @@ HOST_ROOT = "1 0 0:9 / / rw - virtiofs rootfs rw\n"
         (NETWORK_ROOT, "/bin/prog", None, "/bin", True),
         (NETWORK_ROOT, "/run/prog", "/run", "/bin", False),
         (HOST_ROOT, "/bin/prog", None, "/bin", False),
+        (LOCAL + OVERLAY, "/merged/prog", None, "/bin", False),
+        (LOCAL + DATA + OVERLAY, "/merged/prog", None, "/bin", True),
+        (LOCAL + DATA + OVERLAY, "/twice/prog", None, "/bin", True),
+        (LOCAL + DATA + OVERLAY, "/near/prog", None, "/bin", False),
+        (LOCAL + DATA + OVERLAY, "/itself/prog", None, "/bin", True),
+        (OVERLAID_ROOT + HOST_LOWER, "/bin/prog", None, "/bin", False),
+        (OVERLAID_ROOT + HOST_LOWER.replace("virtiofs", "nfs4"), "/bin/prog", None, "/bin", True),
     ],
 )
 def test_a_start_may_hang(table, program, directory, path, expected):
@@ -56,6 +73,12 @@ HOST_DATA = "3 1 0:9 / /data rw - 9p share rw\n"
         (NETWORK_ROOT, "/run/x.log", False),
         (HOST_ROOT, "/var/x.log", False),  # without its root nothing goes on
         (LOCAL + HOST_DATA, "/data/x.log", True),
+        (LOCAL + OVERLAY, "/merged/x.log", False),
+        (LOCAL + DATA + OVERLAY, "/merged/x.log", True),
+        (LOCAL + DATA + OVERLAY, "/near/x.log", False),
+        (LOCAL + HOST_DATA + OVERLAY, "/twice/x.log", True),
+        (OVERLAID_ROOT + HOST_LOWER, "/var/x.log", False),
+        (OVERLAID_ROOT + HOST_LOWER.replace("virtiofs", "nfs4"), "/var/x.log", True),
     ],
 )
 def test_a_log_file_may_hang(table, path, expected):
