@@ -6,6 +6,7 @@ all count against ``maxRetries``, successes too, so that a process that ends at 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def decide(policy: RestartPolicy, restarts: int, end: End, *, oneshot: bool, jit
 
 def backoff(policy: RestartPolicy, restarts: int, jitter: Jitter) -> float:
     """Seconds before restart number ``restarts`` (from 0): grows by ``multiplier`` up to ``maxBackoff``; 0 stays 0."""
-    # 2.0 ** 1024 overflows; long before that every sensible policy has reached its maximum
-    grown = policy.backoff * policy.multiplier ** min(restarts, 64)
+    try:
+        growth = policy.multiplier**restarts
+    except OverflowError:  # 2.0 ** 1024
+        growth = sys.float_info.max
     factor = 1.0 if policy.multiplier == 1 else jitter()
-    return min(grown * factor, policy.max_backoff)
+    return min(policy.backoff * growth * factor, policy.max_backoff)

@@ -96,11 +96,17 @@ def test_jitter_spreads_growing_delays_and_leaves_constant_ones_alone():
     assert after(FAILED, type=RestartType.ALWAYS, jitter=1.2, multiplier=1.0, restarts=9).delay == 2.0
 
 
+@pytest.mark.parametrize(("first", "expected"), [(0.001, 60.0), (0.0, 0.0)])
+def test_growth_beyond_all_numbers_ends_at_the_maximum_too(first, expected):
+    policy = {"type": RestartType.ALWAYS, "multiplier": 1e200, "backoff": first}
+    assert [after(FAILED, restarts=n, **policy).delay for n in (2, 99)] == [expected, expected]
+
+
 @given(
     restarts=st.integers(0, 10**9),
     first=st.floats(0, 1e6),
     most=st.floats(0, 1e6),
-    multiplier=st.floats(1, 1e3),
+    multiplier=st.floats(1, allow_infinity=False),
     factor=st.floats(0.5, 2),
 )
 def test_the_delay_is_never_negative_nor_above_its_maximum(restarts, first, most, multiplier, factor):
