@@ -208,14 +208,16 @@ class Scheduled:
         self.skipped = 0
         self._config = config
         self._queued = False
+        self._overdue = False  # its time came while one image of ocelot made way for another
+        self._clock = clock or RealClock()
         self._scope = trio.CancelScope()
         self._broken = ""
         self._timetable: Timetable | None = None
         try:
             if config.cron is not None:
-                self._timetable = Calendar(config.cron, config.timezone, clock)
+                self._timetable = Calendar(config.cron, config.timezone, self._clock)
             else:
-                self._timetable = Interval(config.every or math.inf, clock)
+                self._timetable = Interval(config.every or math.inf, self._clock)
         except OcelotError as error:
             self._broken = str(error)
 
@@ -246,6 +248,8 @@ class Scheduled:
         if self.process.state in ALIVE or self.process.state is State.BACKOFF:
             self.due = True  # it was begun before there was this schedule
         with self._scope:
+            if self._overdue:
+                self._tick()
             while self._timetable is not None:
                 try:
                     await self._timetable.wait()
@@ -283,9 +287,12 @@ class Scheduled:
         return ScheduleSnapshot(next_run=self.next_run, due=self.due, queued=self._queued, skipped=self.skipped)
 
     def restore(self, kept: ScheduleSnapshot) -> None:
-        """Go on where an image before this one was: the next run is when it was to be."""
+        """Go on where an image before this one was: the next run is when it was to be, or now if that was a moment ago."""
         self.due, self._queued, self.skipped = kept.due, kept.queued, kept.skipped
-        if kept.next_run is not None and isinstance(self._timetable, Interval):
+        if kept.next_run is None:
+            return
+        self._overdue = kept.next_run <= self._clock.now() <= kept.next_run + LATE
+        if isinstance(self._timetable, Interval):
             self._timetable.resume(kept.next_run)
 
     def _tick(self) -> None:

@@ -3,7 +3,7 @@
 import errno
 import math
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,10 +11,12 @@ import trio
 
 from ocelot.config.structs import Command, RestartPolicy, RestartType, Schedule
 from ocelot.errors import OcelotError
-from ocelot.states import ExitStatus, State
+from ocelot.states import ExitStatus, Goal, State
 from supervisor.schedule import Calendar, Interval, Scheduled
+from supervisor.snapshots import ScheduleSnapshot
 from tests.supervisor.fakes import run
 from tests.supervisor.test_manager import Set, scenario
+from tests.supervisor.test_process import Bench
 
 MINUTE = 60.0
 
@@ -191,6 +193,27 @@ def test_an_interval_goes_on_in_another_image():
         began = trio.current_time()
         await second.wait()
         assert trio.current_time() - began == pytest.approx(500)
+
+    run(test)
+
+
+@pytest.mark.parametrize("schedule", [Schedule(cron="0 2 * * *", timezone="UTC"), Schedule(every=86400.0)])
+@pytest.mark.parametrize(("late", "expected"), [(-0.5, False), (0.3, True), (3600.0, False)])
+def test_a_time_that_comes_while_an_image_makes_way_for_another_is_met(schedule, late, expected):
+    async def test():
+        clock = Clock(utc(2026, 3, 1, 2) - timedelta(seconds=trio.current_time()))
+        bench = Bench()
+        scheduled = Scheduled(bench.process, schedule, clock)
+        clock.ahead += late
+        bench.process.goal = Goal.UP
+        scheduled.restore(ScheduleSnapshot(next_run=utc(2026, 3, 1, 2).timestamp()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scheduled.run)
+            await trio.sleep(0.1)
+            assert scheduled.due is expected
+            at = utc(2026, 3, 1, 2).timestamp() if late < 0 else utc(2026, 3, 2, 2).timestamp()
+            assert scheduled.next_run == pytest.approx(at)
+            nursery.cancel_scope.cancel()
 
     run(test)
 
