@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ocelot.errors import OcelotError
 
-_LAST_ID = 2**32 - 2  # (uid_t) -1 means "leave it" to chown(2)
+_LAST_ID = 2**32 - 2  # (uid_t) -1 means "leave it" to chown(2) and setresuid(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Accounts:
         return tuple(group.gid for group in self.groups.values() if name in group.members)
 
     def _number(self, text: str, what: str, file: str, known: list[str]) -> int:
-        if text.isascii() and text.isdigit() and int(text) <= _LAST_ID:
+        if _is_id(text):
             return int(text)
         hint = f"add it to {self.source}/{file} or give its number"
         if not known:
@@ -71,12 +71,16 @@ class Accounts:
         raise OcelotError(f'cannot find the {what} "{text}"', hint=hint)
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LAST_ID
+
+
 def parse_passwd(text: str) -> dict[str, User]:
     """passwd(5). Lines that mean nothing are left out; of two entries with one name the first counts, as in libc."""
     users: dict[str, User] = {}
     for line in text.splitlines():
         parts = line.split(":")
-        if len(parts) >= 4 and parts[0] and not line.startswith("#") and parts[2].isdigit() and parts[3].isdigit():
+        if len(parts) >= 4 and parts[0] and not line.startswith("#") and _is_id(parts[2]) and _is_id(parts[3]):
             home = parts[5] if len(parts) > 5 and parts[5] else "/"
             shell = parts[6] if len(parts) > 6 and parts[6] else "/bin/sh"
             users.setdefault(parts[0], User(parts[0], int(parts[2]), int(parts[3]), home, shell))
@@ -88,7 +92,7 @@ def parse_group(text: str) -> dict[str, Group]:
     groups: dict[str, Group] = {}
     for line in text.splitlines():
         parts = line.split(":")
-        if len(parts) >= 3 and parts[0] and not line.startswith("#") and parts[2].isdigit():
+        if len(parts) >= 3 and parts[0] and not line.startswith("#") and _is_id(parts[2]):
             members = tuple(name for name in parts[3].split(",") if name) if len(parts) > 3 else ()
             groups.setdefault(parts[0], Group(parts[0], int(parts[2]), members))
     return groups

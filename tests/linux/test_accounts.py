@@ -34,6 +34,13 @@ def test_lines_without_meaning_are_left_out() -> None:
     assert set(accounts().groups) == {"root", "www", "adm"}
 
 
+@pytest.mark.parametrize("number", ["4294967295", "4294967296", "9" * 5000, "\u00b2", "-1"])
+def test_an_entry_whose_number_is_none_that_a_process_could_have_means_nothing(number: str) -> None:
+    """4294967295 is (uid_t) -1: setresuid(2) would leave root as it is."""
+    assert parse_passwd(f"a:x:{number}:1::/:\nb:x:1:{number}::/:\n") == {}
+    assert parse_group(f"a:x:{number}:\n") == {}
+
+
 def test_names_and_numbers_are_both_taken() -> None:
     known = accounts()
     assert (known.uid("www"), known.uid("1000"), known.gid("www"), known.gid("7")) == (33, 1000, 34, 7)
