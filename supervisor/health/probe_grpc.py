@@ -21,16 +21,16 @@ MESSAGE_MAX = 4096
 _SERVING = 1
 _STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _CODES = {
-    1: "CANCELLED",
-    2: "UNKNOWN",
-    4: "DEADLINE_EXCEEDED",
-    5: "NOT_FOUND",
-    7: "PERMISSION_DENIED",
-    8: "RESOURCE_EXHAUSTED",
-    12: "UNIMPLEMENTED",
-    13: "INTERNAL",
-    14: "UNAVAILABLE",
-    16: "UNAUTHENTICATED",
+    "1": "CANCELLED",
+    "2": "UNKNOWN",
+    "4": "DEADLINE_EXCEEDED",
+    "5": "NOT_FOUND",
+    "7": "PERMISSION_DENIED",
+    "8": "RESOURCE_EXHAUSTED",
+    "12": "UNIMPLEMENTED",
+    "13": "INTERNAL",
+    "14": "UNAVAILABLE",
+    "16": "UNAUTHENTICATED",
 }
 
 
@@ -104,7 +104,7 @@ def _judge(headers: dict[str, str], data: bytes, service: str) -> str:
         raise Failed(f"what answers does not speak gRPC: HTTP status {headers.get(':status', 'missing')}")
     code = headers.get("grpc-status", "0")
     if code != "0":
-        name = _CODES.get(int(code) if code.isdigit() else -1, f"code {code}")
+        name = _CODES.get(code, f"code {code}")
         what = f'the service "{service}"' if service else "the server"
         detail = headers.get("grpc-message", "")
         raise Failed(f"{what} answered {name}" + (f": {detail}" if detail else ""))

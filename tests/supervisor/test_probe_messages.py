@@ -11,8 +11,10 @@ from hypothesis import strategies as some
 from ocelot.config import structs
 from ocelot.config.addresses import parse_address, parse_statuses
 from ocelot.errors import OcelotError
+from supervisor.health.probe_grpc import _judge as judge
 from supervisor.health.probe_grpc import check_grpc, request, serving_status
 from supervisor.health.probe_network import request_headers
+from supervisor.health.probes import Failed
 from supervisor.health.said import parse
 
 
@@ -108,6 +110,14 @@ def test_a_request_names_its_host(config, host):
     headers = request_headers(structs.HttpGet(**config))
     assert [value for name, value in headers if name == "Host"] == ([host] if host else [])
     assert len({name.lower() for name, _ in headers}) == len(headers)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [("5", "NOT_FOUND"), ("99", "code 99"), ("\u00b2", "code \u00b2"), ("9" * 5000, "code 999")]
+)
+def test_whatever_code_a_grpc_server_answers_is_a_failure(code, name):
+    with pytest.raises(Failed, match=f"^the server answered {name}"):
+        judge({":status": "200", "grpc-status": code}, b"", "")
 
 
 def test_without_its_package_a_grpc_probe_says_what_to_install(monkeypatch):
