@@ -162,7 +162,8 @@ def test_deadlines_and_watchdogs(tmp_path: Path) -> None:
         assert "trigger: stopping: it sent WATCHDOG=trigger" in log
 
 
-def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", ["same", "another"])
+def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path, image: str) -> None:
     """The first process exits, as daemons do: that is no end, but the end of its heir is."""
     again = {"type": "Always", "backoff": "0s"}
     with desk(tmp_path, {"daemon": speaking("0.1", "succeed", restartPolicy=again)}) as machine:
@@ -182,6 +183,8 @@ def test_a_daemon_goes_on_as_the_main_pid_that_it_names(tmp_path: Path) -> None:
         machine.until(lambda all_: all_["daemon"]["restarts"] == 1)
         last = goes_on()
         assert (last["restartsByCause"], last["lastExit"]["signal"]) == ({"signal": 1}, "SIGKILL")
+        if image == "another":
+            assert machine.ctl("reexec").returncode == 0
         assert machine.ctl("stop", "daemon").returncode == 0
         assert not os.path.exists(f"/proc/{last['pid']}")
         worker = last["health"]["notify"]["text"].split()[-1]

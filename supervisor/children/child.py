@@ -40,6 +40,7 @@ class Child:
     def of(cls, kept: ChildSnapshot, on_exit: Callable[[], None]) -> Child:
         """One that the image before this one has started."""
         child = cls(kept.pid, kill_group=kept.kill_group, on_exit=on_exit)
+        child.group = kept.group or kept.pid
         child.status, child.heir, child._heir_fd = kept.status, kept.heir, kept.heir_fd
         return child
 
