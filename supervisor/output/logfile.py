@@ -358,8 +358,10 @@ class LogFile:
             self._boundary = (last // self._interval + 1) * self._interval
 
     def _look(self, moment: float) -> None:
-        """Whoever moves, removes or truncates a log file need not tell us."""
+        """Whoever moves, removes or truncates a log file need not tell us, nor who sets the clock back."""
         self._look_at = moment + LOOK
+        if self._interval is not None and self._boundary - (now := self._now()) > self._interval:
+            self._set_boundary(now)
         with suppress(OSError):  # what is open still takes what comes; another look follows
             about = self._path_status()
             if about is None or (about.st_dev, about.st_ino) != self._identity:

@@ -152,6 +152,18 @@ def test_an_interval_that_passed_while_ocelot_was_down_is_known_from_the_file(tm
     assert made.old == [b"yesterday\n"]
 
 
+def test_an_interval_counts_by_the_clock_as_it_was_set_back(tmp_path: Path) -> None:
+    made = bench(tmp_path, structs.Rotation(rotation_interval=3600.0))
+    made.now = MORNING + 365 * 86400
+    made.write(b"before\n")
+    made.now, made.clock = MORNING, 1.0
+    made.write(b"after\n")
+    assert made.old == []
+    made.now, made.clock = MORNING + 3600, 2.0
+    made.write(b"an hour later\n")
+    assert made.old == [b"before\nafter\n"]
+
+
 def test_an_empty_file_is_not_rotated(tmp_path: Path) -> None:
     made = bench(tmp_path, structs.Rotation(rotation_interval=60.0))
     made.file.open(made.sinks[0])
