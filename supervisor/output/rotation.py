@@ -80,7 +80,12 @@ def old_files(path: str) -> list[Rotated]:
 
 
 def doomed(files: list[Rotated], rotation: structs.Rotation, now: float) -> list[Rotated]:
-    """Those of ``files`` (oldest first) that are too many or too old."""
+    """Those of ``files`` (oldest first) that are too many or too old.
+
+    What bears a time that is more than a day off is of a clock that was set back since, and so older than all the others:
+    else whatever is rotated from then on would be the first to go. Less may be a file of after ``now``.
+    """
+    files = sorted(files, key=lambda file: file.at <= now + DAY)
     many = max(0, len(files) - rotation.max_files) if rotation.max_files is not None else 0
     days = rotation.max_age_days
     return [

@@ -387,6 +387,15 @@ def never() -> bool:
     return False
 
 
+def test_what_a_clock_that_was_ahead_has_named_counts_as_the_oldest() -> None:
+    names = ["log.20261121T000000Z-1", "log.20261122T000000Z-1", "log.20310101T000000Z-1", "log.20310102T000000Z-1"]
+    files = [found for name in names if (found := parse("log", name)) is not None]
+    gone = [file.name for file in doomed(files, structs.Rotation(max_files=1), MORNING)]
+    assert gone == [names[2], names[3], names[0]]
+    soon = [rotated(day) for day in (22, 23, 24)]
+    assert doomed(soon, structs.Rotation(max_files=2), MORNING) == soon[:1]
+
+
 def test_tidying_removes_compresses_and_leaves_foreign_files_alone(tmp_path: Path) -> None:
     own = [rotated(day) for day in (1, 10, 20, 23)]
     for file in own:
