@@ -43,12 +43,13 @@ class MountInfo:
 
 def parse(text: str) -> tuple[MountInfo, ...]:
     """The mounts of a mountinfo file, in its order: a mount comes after the one it lies on. ValueError if malformed."""
-    return tuple(_parse_line(line) for line in text.splitlines() if line)
+    # Not splitlines(), which takes half a dozen other characters for the end of a line: names of mount points have what they like
+    return tuple(_parse_line(line) for line in text.split("\n") if line)
 
 
 def mounts(path: str = MOUNTINFO) -> tuple[MountInfo, ...]:
     """The mounts of this process now. OSError when /proc is not mounted."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse(file.read())
 
 

@@ -1,9 +1,11 @@
 """The mount table as records."""
 
+from pathlib import Path
+
 import pytest
 
 from ocelot.linux import mountinfo
-from ocelot.linux.mountinfo import MountInfo, parse
+from ocelot.linux.mountinfo import MountInfo, mounts, parse
 
 TABLE = """\
 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
@@ -41,6 +43,13 @@ def test_escapes_are_undone() -> None:
     table = parse(TABLE)
     assert table[2].target == "/mnt/with space\tand\\"
     assert (table[3].root, table[3].source) == ("/part", "a b")
+
+
+@pytest.mark.parametrize("letter", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_only_a_newline_ends_a_line(letter: str, tmp_path: Path) -> None:
+    path = tmp_path / "mountinfo"
+    path.write_bytes(f"1 0 8:1 / /a{letter}b rw - ext4 /dev/vda rw\n2 1 0:5 / /run rw - tmpfs none rw\n".encode())
+    assert [mount.target for mount in mounts(str(path))] == [f"/a{letter}b", "/run"]
 
 
 def test_a_file_system_may_be_read_only_where_its_mount_is_not() -> None:
