@@ -78,7 +78,7 @@ def _is_id(text: str) -> bool:
 def parse_passwd(text: str) -> dict[str, User]:
     """passwd(5). Lines that mean nothing are left out; of two entries with one name the first counts, as in libc."""
     users: dict[str, User] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         parts = line.split(":")
         if len(parts) >= 4 and parts[0] and not line.startswith("#") and _is_id(parts[2]) and _is_id(parts[3]):
             home = parts[5] if len(parts) > 5 and parts[5] else "/"
@@ -90,7 +90,7 @@ def parse_passwd(text: str) -> dict[str, User]:
 def parse_group(text: str) -> dict[str, Group]:
     """group(5), with the same leniency."""
     groups: dict[str, Group] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         parts = line.split(":")
         if len(parts) >= 3 and parts[0] and not line.startswith("#") and _is_id(parts[2]):
             members = tuple(name for name in parts[3].split(",") if name) if len(parts) > 3 else ()

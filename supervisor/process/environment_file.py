@@ -46,7 +46,7 @@ async def read_environment_file(path: str) -> dict[str, str]:
 def parse(data: bytes, path: str) -> dict[str, str]:
     """Raises SpawnError for a line that is not ``KEY=value``."""
     variables = {}
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

@@ -41,6 +41,11 @@ def test_an_entry_whose_number_is_none_that_a_process_could_have_means_nothing(n
     assert parse_group(f"a:x:{number}:\n") == {}
 
 
+def test_a_name_with_what_unicode_takes_for_the_end_of_a_line_adds_no_account() -> None:
+    assert set(parse_passwd("a:x:1:1:A\u2028b:x:0:0::/:\x85c:x:0:0::/:\n")) == {"a"}
+    assert set(parse_group("a:x:1:b\x0cc:x:0:\n")) == {"a"}
+
+
 def test_names_and_numbers_are_both_taken() -> None:
     known = accounts()
     assert (known.uid("www"), known.uid("1000"), known.gid("www"), known.gid("7")) == (33, 1000, 34, 7)

@@ -21,6 +21,8 @@ from supervisor.process.environment_file import parse
         (b"K='open", "'open"),
         (b"K=v # no comment", "v # no comment"),
         (b"K=\xff", "\udcff"),
+        (b"K=v\r", "v"),
+        ("K=a\u2028b\x0cc".encode(), "a\u2028b\x0cc"),
     ],
 )
 def test_a_line_gives_a_value(line, value):
