@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocelot.config.structs import FatalAction, LogLevel
+from ocelot.config.structs import FatalAction
+from ocelot.states import LogLevel
 
 _OWN = ("config", "log", "onfatal")
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ocelot import log
-from ocelot.config.structs import LogLevel
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity
+from ocelot.states import LogLevel
 
 ACTIVE = "/sys/class/tty/{}/active"
 """The terminals behind /dev/console (or behind tty0, the foreground virtual terminal), the one that counts last."""

@@ -16,12 +16,12 @@ import trio
 from bootstrap.shutdown import other_processes
 from ocelot import log
 from ocelot.config import structs
-from ocelot.config.structs import Log, LogLevel, Null, RestartPolicy, RestartType, Stream
+from ocelot.config.structs import Log, Null, RestartPolicy, RestartType, Stream
 from ocelot.errors import SpawnError
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited, raise_own_limits
-from ocelot.states import State
+from ocelot.states import LogLevel, State
 from supervisor.children.reaper import Reaper
 from supervisor.children.spawn import SpawnSpec
 from supervisor.manager import Supervisor

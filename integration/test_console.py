@@ -15,7 +15,7 @@ PREAMBLE = """
 import json, os, sys
 from bootstrap import console
 from ocelot import log
-from ocelot.config.structs import LogLevel
+from ocelot.states import LogLevel
 from ocelot.linux.identity import Identity
 def tell(**facts):
     with open(os.environ["TELL"], "w") as file: json.dump(facts, file)

@@ -63,11 +63,11 @@ def test_an_image_that_does_not_understand_is_refused(running: Desk, tmp_path: P
 def test_an_image_that_fails_to_take_over_gives_everything_back(running: Desk, tmp_path: Path) -> None:
     code = """
 if "--restore" in sys.argv:
-    import ocelot.life.resume
+    import ocelot.resume
     def restore(life, kept):
         original(life, kept)
         raise RuntimeError("a bug of the new one")
-    original, ocelot.life.resume.restore = ocelot.life.resume.restore, restore
+    original, ocelot.resume.restore = ocelot.resume.restore, restore
 """
     before = by_name(running.json("status"))
     done = running.ctl("reexec", "--runtime", str(image(tmp_path / "other", code)))

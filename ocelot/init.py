@@ -32,7 +32,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
     try:
         with _undisturbed():
-            from ocelot.life import beginning
+            from ocelot import beginning
 
             beginning.import_boot()
         ending = beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
@@ -47,7 +47,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
     with _undisturbed():
-        from ocelot.life import beginning
+        from ocelot import beginning
 
     return _end(beginning.supervise(file, socket=socket))
 
@@ -60,7 +60,7 @@ def resume(fd: int, *, back: bool = False) -> int:
     began: list[bool] = []
     try:
         with _undisturbed():
-            from ocelot.life import resume
+            from ocelot import resume
 
         ending = resume.run(fd, lambda: began.append(True), back=back)
     except BaseException as error:

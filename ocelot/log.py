@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from ocelot.config.structs import LogLevel
+from ocelot.states import LogLevel
 
 Sink = Callable[[LogLevel, str], None]
 """Takes a level and one line without its newline. Must not raise; what it cannot deliver it counts or drops."""

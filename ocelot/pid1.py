@@ -7,8 +7,8 @@ supervisor's spawn, so that one reaper owns every exit status.
 What fails is caught once, in :meth:`Pid1.run`, told to the console, the kernel log and the host, and then the
 ``onFatal`` policy runs. Side tasks (control, metrics, the power button) may fail without taking the rest with them.
 
-What it is made of is ``life``. Its chapters stand beside it: ``beginning``, ``booting``, ``failure`` and ``ending``; and, imported when
-somebody asks for them, ``reload`` and ``reexec``.
+``beginning`` begins it, or, in an image that replaces another, ``resume``. What it is made of is ``life.life``, and its chapters lie
+beside that: ``booting``, ``failure`` and ``ending``; and, imported when somebody asks for them, ``reload`` and ``reexec``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words everybody uses for processes and machines: states, exit statuses, causes, verbs.
+"""The words everybody uses for processes and machines: states, exit statuses, causes, verbs; and how loud a line is.
 
 The states are Supervisor's, since operators know them, with WAITING added for dependencies.
 """
@@ -8,6 +8,16 @@ from __future__ import annotations
 import enum
 import signal
 from dataclasses import dataclass
+
+
+class LogLevel(enum.StrEnum):
+    """How much is said, from the most to the least."""
+
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
 
 
 class State(enum.StrEnum):

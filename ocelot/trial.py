@@ -20,7 +20,7 @@ def run(file: str, config: Bootstrap, root: str) -> int:
     It was not checked against the folder: the paths of preSwitch belong to an initramfs that does not exist yet.
     """
     from bootstrap import trial_stage
-    from ocelot.life import beginning  # noqa: F401 - what it loads, the inner half will need: see trial_stage.interpreter
+    from ocelot import beginning  # noqa: F401 - what it loads, the inner half will need: see trial_stage.interpreter
 
     with open(file, "rb") as opened:
         content = opened.read()

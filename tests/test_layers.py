@@ -1,4 +1,4 @@
-"""Every import runs down: words, wings, life, doors. The wings never meet."""
+"""Every import runs down: words, wings, the chapters of PID 1's life, its story, doors. The wings never meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ocelot", "bootstrap", "supervisor")
 
-WORDS, WINGS, LIFE, DOORS = range(4)
+WORDS, WINGS, CHAPTERS, LIFE, DOORS = range(5)
 FLOORS = {
     "ocelot.config": WORDS,
     "ocelot.linux": WORDS,
@@ -31,8 +31,10 @@ FLOORS = {
     "ocelot.client": WINGS,
     "ocelot.image": LIFE,
     "ocelot.convert": LIFE,
-    "ocelot.life": LIFE,
+    "ocelot.life": CHAPTERS,
     "ocelot.pid1": LIFE,
+    "ocelot.beginning": LIFE,
+    "ocelot.resume": LIFE,
     "ocelot.entry": LIFE,
     "ocelot.idle": LIFE,
     "ocelot.zombies": LIFE,

@@ -62,7 +62,7 @@ def _entry(options: argparse.Namespace) -> int:
     group = options.group or "TINI_KILL_PROCESS_GROUP" in os.environ
     if options.verbose:
         from ocelot import log
-        from ocelot.config.structs import LogLevel
+        from ocelot.states import LogLevel
 
         log.configure(level=LogLevel.DEBUG)
     if options.parent_death is not None:

@@ -22,14 +22,7 @@ from ocelot.config.ordering import *
 from ocelot.config.privileges import *
 from ocelot.config.probes import *
 from ocelot.config.process import *
-
-
-class LogLevel(enum.StrEnum):
-    TRACE = "trace"
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
+from ocelot.states import LogLevel
 
 
 class OnFailure(enum.StrEnum):

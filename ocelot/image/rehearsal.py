@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 START = (
-    "ocelot.life.beginning",
+    "ocelot.beginning",
     "ocelot.life.booting",
     "ocelot.life.failure",
     "bootstrap.power_button",

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from ocelot.config.structs import LogLevel
+from ocelot.states import LogLevel
 
 PATH = "/dev/kmsg"
 LINE_LIMIT = 900

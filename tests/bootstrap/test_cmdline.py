@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bootstrap.cmdline import parse
-from ocelot.config.structs import FatalAction, LogLevel
+from ocelot.config.structs import FatalAction
+from ocelot.states import LogLevel
 
 
 def test_quotes_join_words_and_are_taken_off() -> None:

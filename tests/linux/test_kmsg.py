@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from ocelot.config.structs import LogLevel
 from ocelot.linux.kmsg import LINE_LIMIT, WARNING, Kmsg, Tail, parse_record, records
+from ocelot.states import LogLevel
 
 
 @pytest.mark.parametrize(

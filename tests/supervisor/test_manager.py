@@ -7,10 +7,10 @@ import trio
 
 from ocelot import log
 from ocelot.config import structs
-from ocelot.config.structs import LogLevel, RestartPolicy, RestartType
+from ocelot.config.structs import RestartPolicy, RestartType
 from ocelot.errors import ControlError
 from ocelot.linux.inherited import Inherited
-from ocelot.states import ExitStatus, State
+from ocelot.states import ExitStatus, LogLevel, State
 from supervisor.manager import Supervisor
 from tests.supervisor.fakes import FakeOutput, FakeSpawner, run
 

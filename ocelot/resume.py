@@ -21,10 +21,10 @@ import trio
 from bootstrap import cmdline
 from bootstrap.timeline import Timeline
 from ocelot import __version__, log
+from ocelot.beginning import run_to_the_end
 from ocelot.config import structs
 from ocelot.config.loading import Kind
 from ocelot.errors import OcelotError
-from ocelot.life.beginning import run_to_the_end
 from ocelot.life.ending import Ending
 from ocelot.life.life import Life
 from ocelot.life.statefile import read
