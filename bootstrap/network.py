@@ -19,7 +19,7 @@ from bootstrap.steps import Machine, Step
 from ocelot.config.structs import OnFailure
 from ocelot.config.values import format_duration
 from ocelot.errors import OcelotError
-from ocelot.linux.resolver import RESOLV_CONF
+from ocelot.linux.resolver import RESOLV_CONF, parse_resolv_conf
 
 APPEARS_WITHIN = 30.0
 """Seconds to wait for a network interface."""
@@ -28,6 +28,9 @@ CARRIER_WITHIN = 5.0
 
 _DHCP = frozenset(("dhcp", "on", "any", "both", "bootp", "rarp", "auto6", "dhcp6", "link6", "ibft"))
 _STATIC = frozenset(("", "none", "off", "static"))
+
+_KERNELS_OWN = "/proc/net/pnp"
+"""What the kernel has got for ``ip=`` by itself, if it can (CONFIG_IP_PNP); in the form of resolv.conf(5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +48,38 @@ class Address:
 def parse_ip(text: str) -> Address | None:
     """Read the value of ``ip=``; None when it asks for nothing. Raises OcelotError."""
     fields = text.split(":")
+    problem = f'cannot set up the network as "ip={text}" on the kernel command line says'
     if len(fields) == 1 and fields[0] in _STATIC:
         return None
-    if fields[0] in _DHCP or (len(fields) > 6 and fields[6] in _DHCP):
+    if asks_a_server(text):
         raise OcelotError(
-            f'cannot set up the network as "ip={text}" says: DHCP is not supported by this version',
-            hint="give the address: ip=CLIENT::GATEWAY:NETMASK::DEVICE:none",
+            f"{problem}: DHCP is not supported by this version",
+            hint="give the address there, ip=CLIENT::GATEWAY:NETMASK::DEVICE:none, or let a hook get one (udhcpc)",
         )
     if len(fields) > 6 and fields[6] not in _STATIC:
-        raise OcelotError(f'cannot set up the network as "ip={text}" says: "{fields[6]}" is unknown')
+        raise OcelotError(f'{problem}: "{fields[6]}" is unknown', hint="ip=CLIENT::GATEWAY:NETMASK::DEVICE:none")
     client, _server, gateway, netmask, hostname, device, _auto, dns0, dns1 = (fields + [""] * 9)[:9]
     if not client:
         raise OcelotError(
-            f'cannot set up the network as "ip={text}" says: the first field, our address, is empty',
-            hint="ip=CLIENT::GATEWAY:NETMASK::DEVICE:none",
+            f"{problem}: the first field, our address, is empty", hint="ip=CLIENT::GATEWAY:NETMASK::DEVICE:none"
         )
     for what, address in (("address", client), ("gateway", gateway), ("name server", dns0), ("name server", dns1)):
         if address and not is_ipv4(address):
-            raise OcelotError(
-                f'cannot set up the network as "ip={text}" says: the {what} "{address}" is not a numeric IPv4 address'
-            )
+            raise OcelotError(f'{problem}: the {what} "{address}" is not a numeric IPv4 address')
     return Address(
         client,
-        _prefix(netmask, client, text),
+        _prefix(netmask, client, problem),
         gateway,
         hostname,
         device,
         tuple(server for server in (dns0, dns1) if server and server != "0.0.0.0"),
     )
+
+
+def asks_a_server(text: str) -> bool:
+    """Whether this value of ``ip=`` leaves the address to DHCP or the like; also as dracut.cmdline(7) has it (``eth0:dhcp``)."""
+    fields = text.split(":")
+    return any(word in _DHCP for word in (*fields[:2], *fields[6:7]))
 
 
 def is_ipv4(text: str) -> bool:
@@ -117,6 +124,7 @@ class StaticAddress:
     name: str = "network"
     on_failure: OnFailure = OnFailure.ABORT
     timeout: float | None = APPEARS_WITHIN + CARRIER_WITHIN
+    kernels_own: str = _KERNELS_OWN
 
     def describe(self) -> str:
         try:
@@ -133,6 +141,11 @@ class StaticAddress:
 
     async def apply(self, machine: Machine) -> None:
         """Raises OcelotError when the text makes no sense or the interface does not appear in time."""
+        if asks_a_server(self.text) and (servers := _got_by_the_kernel(self.kernels_own)) is not None:
+            machine.info(f"the kernel itself has set up the network, as ip={self.text} says")
+            if servers:
+                _write_resolv_conf(servers)
+            return
         wanted = parse_ip(self.text)
         if wanted is None:
             return
@@ -150,12 +163,27 @@ class StaticAddress:
             _write_resolv_conf(wanted.dns)
 
 
-def plan_network(text: str | None, *, set_hostname: bool = True) -> tuple[Step, ...]:
-    """The loopback interface always; ``text``, the value of ``ip=``, if there is one."""
+def plan_network(text: str | None, *, set_hostname: bool = True, needed: bool = True) -> tuple[Step, ...]:
+    """The loopback interface always; ``text``, the value of ``ip=``, if there is one.
+
+    ``needed``: whether the boot cannot go on without. Else an address that we cannot ask for is only warned about: a host
+    may give every machine ip=dhcp.
+    """
     steps: list[Step] = [Loopback()]
     if text is not None and text not in _STATIC:
-        steps.append(StaticAddress(text, set_hostname))
+        on_failure = OnFailure.ABORT if needed or not asks_a_server(text) else OnFailure.WARN
+        steps.append(StaticAddress(text, set_hostname, on_failure=on_failure))
     return tuple(steps)
+
+
+def _got_by_the_kernel(path: str) -> tuple[str, ...] | None:
+    """The name servers that came with the address which the kernel has got from a server; None if it has got none."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return None
+    return parse_resolv_conf(text)[0] if text.startswith("#PROTO") else None
 
 
 async def _await_link(netlink: Netlink, device: str) -> Link:
@@ -222,8 +250,8 @@ def _write_resolv_conf(servers: tuple[str, ...]) -> None:
         os.close(fd)
 
 
-def _prefix(netmask: str, client: str, text: str) -> int:
-    problem = f'cannot set up the network as "ip={text}" says: "{netmask}" is not a netmask'
+def _prefix(netmask: str, client: str, problem: str) -> int:
+    problem = f'{problem}: "{netmask}" is not a netmask'
     if not netmask:
         first = int(client.split(".")[0])  # the class of the address decides, as in the kernel
         return 8 if first < 128 else 16 if first < 192 else 24

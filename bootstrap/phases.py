@@ -21,7 +21,7 @@ from bootstrap.modules import SetModprobe, plan_modules
 from bootstrap.steps import SYSROOT, Machine, Step
 from bootstrap.timeline import Timeline
 from ocelot import log
-from ocelot.config.structs import Bootstrap, OnFailure, Phase
+from ocelot.config.structs import Bootstrap, NfsMount, OnFailure, Phase
 from ocelot.config.values import format_duration
 from ocelot.errors import BootError, OcelotError, describe
 from ocelot.linux import resolver
@@ -91,8 +91,12 @@ def _sysctl(_config: Bootstrap, phase: Phase, _cmdline: Cmdline, _first: bool) -
     return sysctl.plan_sysctl(phase.sysctl)
 
 
-def _network(config: Bootstrap, _phase: Phase, cmdline: Cmdline, first: bool) -> tuple[Step, ...]:
-    return network.plan_network(cmdline.value("ip"), set_hostname=config.hostname is None) if first else ()
+def _network(config: Bootstrap, phase: Phase, cmdline: Cmdline, first: bool) -> tuple[Step, ...]:
+    if not first:
+        return ()
+    root = config.switch_root.root_file_system if config.switch_root is not None else None
+    needed = isinstance(root, NfsMount) and not phase.hooks  # which can bring it up as well
+    return network.plan_network(cmdline.value("ip"), set_hostname=config.hostname is None, needed=needed)
 
 
 def _mounts(_config: Bootstrap, phase: Phase, _cmdline: Cmdline, _first: bool) -> tuple[Step, ...]:

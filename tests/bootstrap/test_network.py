@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
+from typing import cast
 
 import pytest
+import trio
 
 from bootstrap import rtnetlink as nl
-from bootstrap.network import Address, parse_ip
+from bootstrap.network import Address, StaticAddress, parse_ip, plan_network
+from bootstrap.steps import Machine
+from ocelot.config.structs import OnFailure
 from ocelot.errors import OcelotError
+from ocelot.linux.identity import Identity
 from ocelot.linux.resolver import Answer, candidates, parse_answer, parse_hosts, parse_resolv_conf, question
+from ocelot.runner import Runner
 
 
 @pytest.mark.parametrize(
@@ -42,6 +49,7 @@ def test_ip_is_read_as_the_kernel_reads_it(text: str, wanted: Address | None) ->
         ("dhcp", "DHCP is not supported by this version"),
         ("::::::dhcp", "DHCP is not supported by this version"),
         ("10.0.2.15::10.0.2.2:24::eth0:on", "DHCP is not supported by this version"),
+        ("eth0:dhcp", "on the kernel command line says: DHCP is not supported by this version (give the address there"),
         ("10.0.2.15::::::sometimes", '"sometimes" is unknown'),
         (":::24::eth0:none", "our address, is empty"),
         ("host.example", 'the address "host.example" is not a numeric IPv4 address'),
@@ -55,6 +63,33 @@ def test_what_cannot_be_meant_is_refused_in_words(text: str, said: str) -> None:
     with pytest.raises(OcelotError) as caught:
         parse_ip(text)
     assert said in str(caught.value)
+
+
+def policies(text: str, *, needed: bool) -> list[OnFailure]:
+    return [step.on_failure for step in plan_network(text, needed=needed) if step.name == "network"]
+
+
+@pytest.mark.parametrize("text", ["dhcp", "on", "any", "both", "rarp", ":::::eth0:dhcp", "eth0:dhcp"])
+def test_an_address_that_nobody_can_ask_for_ends_the_boot_only_where_it_is_needed(text: str) -> None:
+    assert policies(text, needed=False) == [OnFailure.WARN]
+    assert policies(text, needed=True) == [OnFailure.ABORT]
+
+
+@pytest.mark.parametrize("text", ["10.0.2.15::10.0.2.2:24::eth0:none", "10.0.2"])
+def test_an_address_that_is_given_must_work(text: str) -> None:
+    assert policies(text, needed=False) == [OnFailure.ABORT]
+
+
+def test_an_address_that_the_kernel_itself_has_got_is_left_alone(tmp_path: Path) -> None:
+    said: list[str] = []
+    machine = Machine(cast(Runner, None), Identity.MACHINE, said.append, said.append)
+    pnp = tmp_path / "pnp"
+    pnp.write_text("#PROTO: DHCP\nbootserver 10.0.2.2\n")
+    trio.run(StaticAddress("dhcp", kernels_own=str(pnp)).apply, machine)
+    assert said == ["the kernel itself has set up the network, as ip=dhcp says"]
+    pnp.write_text("#MANUAL\n")
+    with pytest.raises(OcelotError, match="DHCP is not supported"):
+        trio.run(StaticAddress("dhcp", kernels_own=str(pnp)).apply, machine)
 
 
 def test_attributes_are_padded_and_read_back() -> None:

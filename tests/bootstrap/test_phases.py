@@ -16,6 +16,7 @@ from ocelot.config.structs import (
     Bootstrap,
     DeviceMount,
     Hook,
+    NfsMount,
     OnFailure,
     Phase,
     PostSwitch,
@@ -275,6 +276,25 @@ def test_ip_of_the_kernel_command_line_is_set_up_once() -> None:
     planned = plan(Bootstrap(), "ip=10.0.2.15")
     assert [step.name for step in steps_of(planned.pre_switch)] == ["loopback", "network"]
     assert steps_of(planned.post_switch) == []
+
+
+NFS = SwitchRoot(root_file_system=NfsMount(server="10.0.2.2", export="/srv"))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Bootstrap(), OnFailure.WARN),
+        (CONFIG, OnFailure.WARN),
+        (Bootstrap(switch_root=NFS), OnFailure.ABORT),
+        (Bootstrap(switch_root=NFS, pre_switch=Phase(hooks=(Hook(name="h", command="/bin/udhcpc"),))), OnFailure.WARN),
+    ],
+)
+def test_dhcp_on_the_command_line_ends_the_boot_where_the_root_can_be_reached_in_no_other_way(
+    config: Bootstrap, expected: OnFailure
+) -> None:
+    planned = plan(config, "ip=dhcp")
+    assert [step.on_failure for step in steps_of(planned.pre_switch) if step.name == "network"] == [expected]
 
 
 def steps_of(phase: PlannedPhase) -> list[Any]:
