@@ -113,16 +113,13 @@ class _Resolver:
 
     def find(self, name: str) -> str | None:
         """The path below the directory for ``name``: as written, another compression, or where the dep file has it."""
-        if "/" not in name and stem(name) == name:
-            path = self.by_name.get(module_name(name))
-            return path if path is not None and self.exists(path) else None
-        if self.exists(name):
-            return name
-        others = [stem(name) + suffix for suffix in SUFFIXES]
-        elsewhere = self.by_name.get(module_name(name))
-        if elsewhere is not None:
-            others.append(elsewhere)
-        return next((other for other in others if self.exists(other)), None)
+        bare = "/" not in name and stem(name) == name
+        listed = self.by_name.get(module_name(name))
+        for each in filter(None, (None if bare else name, listed)):
+            for path in (each, *(stem(each) + suffix for suffix in SUFFIXES)):
+                if self.exists(path):
+                    return path
+        return None
 
     def add(self, path: str, wanted: str, *, hard: bool, above: tuple[str, ...] = ()) -> None:
         """Put ``path`` into the order, after what it depends on. ``above``: the paths that led here."""

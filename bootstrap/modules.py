@@ -97,9 +97,10 @@ def needs_of(root: Mount | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Place:
-    """A module directory that exists, and the load order found in it."""
+    """The module directories that exist, the load order found in them, and the file of each module in it."""
 
-    directory: str
+    directories: tuple[str, ...]
+    files: Mapping[str, str]
     resolution: Resolution
     dep_text: str | None
 
@@ -141,11 +142,10 @@ class LoadModules:
         place = await trio.to_thread.run_sync(self.find, machine, abandon_on_cancel=True)
         for line in place.resolution.warnings:
             machine.warn(line)
-        failures = [(name, self._not_found(name, place)) for name in place.resolution.missing]
+        failures = [(name, self._not_found(name, place, machine)) for name in place.resolution.missing]
         parameters = self._parameters(place.resolution, machine)
         jobs = tuple(
-            module_loading.Job(path, os.path.join(place.directory, path), parameters.get(module_name(path), ""))
-            for path in place.resolution.order
+            module_loading.Job(path, file, parameters.get(module_name(path), "")) for path, file in place.files.items()
         )
         for path, failure in await self._load(jobs, place):
             if path in place.resolution.soft:
@@ -155,48 +155,52 @@ class LoadModules:
         self._judge(failures, place.resolution, machine)
 
     def find(self, machine: Machine) -> Place:
-        """The directory in which most of the names are found, with their load order. Reads files: may block."""
+        """The files of the modules, wherever each of them is found first, and their order. Reads files: may block."""
         release = os.uname().release
-        roots = [machine.path(self.modules.directory)]
-        if self.after_switch:
-            roots.append(machine.initramfs_modules)
-        found: list[Place] = []
-        for directory in dict.fromkeys(path for root in roots for path in (f"{root}/{release}", root)):
-            if os.path.isdir(directory):
-                found.append(self._place(directory, machine))
-                if not found[-1].resolution.missing:
-                    return found[-1]
-        if not found:
+        roots = self._roots(machine)
+        places = dict.fromkeys(path for root in roots for path in (f"{root}/{release}", root))
+        directories = tuple(filter(os.path.isdir, places))
+        if not directories:
             raise OcelotError(
                 f'cannot load modules: there is no folder "{roots[0]}"',
                 hint=f"this kernel is {release}: put its modules into the image, or set directory",
             )
-        best = min(found, key=lambda place: len(place.resolution.missing))
+        place = self._place(directories, machine)
         others = sorted({name for root in roots for name in _releases(root)} - {release})
-        if others and not best.directory.endswith(release) and not best.resolution.order:
+        if others and not place.files and not any(directory.endswith(release) for directory in directories):
             raise OcelotError(
                 f"cannot load modules: those that are here are for kernel {' and '.join(others)}, this is {release}",
                 hint="build the initramfs for this kernel (--kernel-version), or start the machine with that one",
             )
-        return best
+        return place
 
-    def _place(self, directory: str, machine: Machine) -> Place:
-        dep_path = self.modules.dep_file_path
-        if dep_path is None:
-            dep_file = f"{directory}/modules.dep"
+    def _roots(self, machine: Machine) -> tuple[str, ...]:
+        own = machine.path(self.modules.directory)
+        return tuple(dict.fromkeys((own, machine.initramfs_modules))) if self.after_switch else (own,)
+
+    def _place(self, directories: tuple[str, ...], machine: Machine) -> Place:
+        """What depmod(8) wrote for several folders is read as one, in which the first of them that knows a module counts."""
+        dep_path = self.modules.dep_file_path or "modules.dep"
+        if dep_path.startswith("/"):
+            dep_text = _read(machine.path(dep_path))
         else:
-            dep_file = machine.path(dep_path) if dep_path.startswith("/") else f"{directory}/{dep_path}"
-        dep_text = _read(dep_file)
-        softdep = _read(f"{directory}/modules.softdep") or ""
+            found = [text for each in directories if (text := _read(f"{each}/{dep_path}")) is not None]
+            dep_text = "\n".join(reversed(found)) if found else None  # of two lines for a module the later one counts
+
+        def read(name: str) -> str:
+            return "\n".join(_read(f"{each}/{name}") or "" for each in directories)
+
+        softdep = read("modules.softdep")
         resolution = resolve(
             self.modules.names,
             dep_text=dep_text,
             softdep_text=softdep,
-            builtin_text=_read(f"{directory}/modules.builtin") or "",
-            alias_text=(_read(f"{directory}/modules.alias") or "") if softdep else "",
-            exists=lambda path: os.path.exists(os.path.join(directory, path)),
+            builtin_text=read("modules.builtin"),
+            alias_text=read("modules.alias") if softdep.strip() else "",
+            exists=lambda path: _file_of(path, directories) is not None,
         )
-        return Place(directory, resolution, dep_text)
+        files = {path: file for path in resolution.order if (file := _file_of(path, directories)) is not None}
+        return Place(directories, files, resolution, dep_text)
 
     async def _load(self, jobs: tuple[module_loading.Job, ...], place: Place) -> list[tuple[str, OcelotError]]:
         """Load ``jobs`` one after the other, in one worker thread unless a module hangs; what failed, by path."""
@@ -229,12 +233,19 @@ class LoadModules:
     def _parameters_of(self, name: str) -> str:
         return " ".join(filter(None, (self._own_parameters().get(name), self.cmdline.get(name))))
 
-    def _not_found(self, name: str, place: Place) -> OcelotError:
-        hint = "check the path: it is relative to directory or to its folder for this kernel release"
+    def _not_found(self, name: str, place: Place, machine: Machine) -> OcelotError:
         release = os.uname().release
-        if not place.directory.endswith(release):
+        own, *carried = self._roots(machine)
+        searched = f'below "{_most_exact(own, place.directories)}"'
+        if carried:
+            there = _most_exact(carried[0], place.directories)
+            searched += f', nor below "{there}", where the modules of the initramfs are'
+        hint = "check the path: it is relative to directory or to its folder for this kernel release"
+        if f"{own}/{release}" not in place.directories:
             hint += f" ({release}, which has none here)"
-        return OcelotError(f'cannot find the module "{name}" below "{place.directory}"', hint=hint)
+        if carried:
+            hint += "; else put the module into the new root or, when building it, into the initramfs"
+        return OcelotError(f'cannot find the module "{name}" {searched}', hint=hint)
 
     def _judge(self, failures: list[tuple[str, OcelotError]], resolution: Resolution, machine: Machine) -> None:
         if not failures:
@@ -311,6 +322,16 @@ async def _finishes(work: Callable[[], None], progress: module_loading.Progress,
             progress.abandoned = True
         nursery.cancel_scope.cancel()
     return finished
+
+
+def _file_of(path: str, directories: Sequence[str]) -> str | None:
+    """The first file that ``path`` is below one of ``directories``."""
+    return next((file for each in directories if os.path.exists(file := f"{each}/{path}")), None)
+
+
+def _most_exact(root: str, directories: Sequence[str]) -> str:
+    """Where the modules of this kernel are below ``root``, to be shown to somebody."""
+    return next((each for each in directories if each.startswith(f"{root}/")), root)
 
 
 def _releases(root: str) -> list[str]:

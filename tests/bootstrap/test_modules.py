@@ -82,14 +82,14 @@ def test_the_folder_of_this_kernel_is_preferred(host: Host) -> None:
     host.place(f"root/lib/modules/{RELEASE}", "k/xa.ko", dep="k/xa.ko:\n")
     host.place("root/lib/modules", "k/xa.ko")
     place = LoadModules(Modules(names=("k/xa.ko",))).find(host.machine)
-    assert place.directory == f"{host.folder}/root/lib/modules/{RELEASE}"
+    assert place.files == {"k/xa.ko": f"{host.folder}/root/lib/modules/{RELEASE}/k/xa.ko"}
 
 
 def test_paths_may_be_relative_to_the_directory_itself(host: Host) -> None:
     host.place(f"root/lib/modules/{RELEASE}", "other.ko")
     host.place("root/lib/modules", "k/xa.ko")
     place = LoadModules(Modules(names=("k/xa.ko",))).find(host.machine)
-    assert place.directory == f"{host.folder}/root/lib/modules"
+    assert place.files == {"k/xa.ko": f"{host.folder}/root/lib/modules/k/xa.ko"}
 
 
 def test_after_the_switch_what_the_new_root_lacks_is_taken_from_the_initramfs(host: Host) -> None:
@@ -98,6 +98,36 @@ def test_after_the_switch_what_the_new_root_lacks_is_taken_from_the_initramfs(ho
     kernel = Kernel()
     host.load(Modules(names=("k/xa.ko",)), kernel, after_switch=True)
     assert kernel.names == ["xa"]
+
+
+def test_after_the_switch_each_module_is_taken_from_where_it_is(host: Host) -> None:
+    """Also what it depends on, whichever of the two dep files says so, and whatever each of them is compressed with."""
+    host.place(f"root/lib/modules/{RELEASE}", "k/xa.ko.xz", "k/xb.ko.xz", dep="k/xa.ko.xz: k/xdep.ko.xz\nk/xb.ko.xz:\n")
+    host.place(f"carried/{RELEASE}", "k/xb.ko", "k/xc.ko", "k/xdep.ko", dep="k/xc.ko: k/xb.ko\nk/xb.ko:\nk/xdep.ko:\n")
+    place = LoadModules(Modules(names=("xa", "k/xb.ko.xz", "xc")), after_switch=True).find(host.machine)
+    of_root, carried = f"{host.folder}/root/lib/modules/{RELEASE}", f"{host.folder}/carried/{RELEASE}"
+    assert list(place.files.values()) == [
+        f"{carried}/k/xdep.ko",
+        f"{of_root}/k/xa.ko.xz",
+        f"{of_root}/k/xb.ko.xz",
+        f"{carried}/k/xb.ko",  # the same, which is loaded by then
+        f"{carried}/k/xc.ko",
+    ]
+    assert (place.resolution.missing, place.resolution.warnings) == ((), ())
+
+
+def test_a_module_that_is_in_neither_is_told_with_both_places(host: Host) -> None:
+    host.place(f"root/lib/modules/{RELEASE}", "k/xa.ko")
+    host.place(f"carried/{RELEASE}", "k/xb.ko")
+    kernel = Kernel()
+    host.load(Modules(names=("k/xa.ko", "k/xb.ko", "k/xc.ko")), kernel, after_switch=True)
+    assert kernel.names == ["xa", "xb"]
+    assert host.warnings == [
+        f'cannot find the module "k/xc.ko" below "{host.folder}/root/lib/modules/{RELEASE}", nor below '
+        f'"{host.folder}/carried/{RELEASE}", where the modules of the initramfs are (check the path: it is relative to '
+        "directory or to its folder for this kernel release; else put the module into the new root or, when building "
+        "it, into the initramfs)"
+    ]
 
 
 def test_the_dep_file_may_be_elsewhere(host: Host) -> None:
