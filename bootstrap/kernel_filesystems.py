@@ -14,6 +14,7 @@ import stat
 import sys
 from dataclasses import dataclass
 
+from bootstrap import mount_errors
 from bootstrap.modules import SetModprobe
 from bootstrap.steps import RUNTIME, Machine, Step
 from ocelot.config.structs import OnFailure
@@ -54,7 +55,7 @@ class Api:
         target = machine.path(self.target)
         if is_mount(target) or (machine.identity is not Identity.MACHINE and _holds_something(target)):
             return
-        os.makedirs(target, exist_ok=True)
+        _make_mount_point(target)
         try:
             syscalls.mount(self.fstype, target, self.fstype, self.flags, self.data or None)
         except OSError as error:
@@ -120,7 +121,7 @@ class Devices:
         target = machine.path("/dev")
         if is_mount(target) or (machine.identity is not Identity.MACHINE and os.path.exists(f"{target}/null")):
             return
-        os.makedirs(target, exist_ok=True)
+        _make_mount_point(target)
         try:
             syscalls.mount("devtmpfs", target, "devtmpfs", syscalls.MS_NOSUID, "mode=755")
             return
@@ -272,6 +273,13 @@ def _require_own_mounts(machine: Machine) -> None:
             "cannot mount the kernel's file systems: this process is not PID 1",
             hint="use ocelot supervise on a running system, or ocelot bootstrap try for a rehearsal",
         )
+
+
+def _make_mount_point(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise mount_errors.no_mount_point(path, error) from error
 
 
 def _holds_something(path: str) -> bool:

@@ -42,6 +42,12 @@ _VIRTIO_ID = {"9p": 9, "virtiofs": 26}  # include/uapi/linux/virtio_ids.h
 _VERSION_1 = 32
 """The feature bit of a device that speaks virtio 1.0 or later, and not the legacy interface (virtio 1.2, 6.1)."""
 
+TO_WRITE = (
+    "make the root writable: overlay: true or no readOnly in switchRoot; "
+    "without one, rw on the kernel command line, or no --read-only for the container"
+)
+"""What to do about a root that cannot be written."""
+
 LEGACY = (
     "its device is on a legacy virtio-mmio transport, over which virtiofs does not work: give QEMU "
     "-global virtio-mmio.force-legacy=false (the default of its machine microvm is the legacy one)"
@@ -74,6 +80,14 @@ def too_slow(call: MountCall, limit: float, kernel_lines: Sequence[str] = ()) ->
     if call.fstype == "virtiofs" and has_legacy_transport():
         hint = LEGACY
     return OcelotError(_with_kernel(f"{_subject(call)}: no answer within {limit:g}s", kernel_lines), hint=hint)
+
+
+def no_mount_point(path: str, error: OSError) -> OcelotError:
+    """The folder ``path``, or the file, is missing and cannot be made."""
+    hint = "make it in the image"
+    if error.errno == errno.EROFS:
+        hint += f", or {TO_WRITE}"
+    return OcelotError(f'cannot make the mount point "{path}": {os.strerror(error.errno or 0)}', hint=hint)
 
 
 def known_types(path: str = "/proc/filesystems") -> frozenset[str]:

@@ -347,10 +347,7 @@ def _make_mount_point(mount: Mount, source: str, target: str) -> None:
         else:
             os.makedirs(target, exist_ok=True)
     except OSError as error:
-        raise OcelotError(
-            f'cannot make the mount point "{target}": {error.strerror}',
-            hint="make the folder in the image, or set overlay: true on the root file system",
-        ) from error
+        raise mount_errors.no_mount_point(target, error) from error
 
 
 def _check_layers(mount: OverlayMount, place: Callable[[str], str]) -> None:

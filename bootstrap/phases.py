@@ -8,12 +8,13 @@ some of them side by side would save.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
-from bootstrap import hooks, mounts, network, switch_root, symlinks, sysctl, tmpfiles, trial
+from bootstrap import hooks, mount_errors, mounts, network, switch_root, symlinks, sysctl, tmpfiles, trial
 from bootstrap.cmdline import Cmdline, parse
 from bootstrap.environment import plan_environment
 from bootstrap.guards import MACHINE, Check, Guards
@@ -193,22 +194,24 @@ async def _run_step(step: Step, path: str, machine: Machine, span: Span) -> None
     try:
         await (_retry(step, path, machine) if step.on_failure is OnFailure.RETRY else attempt(step, machine))
     except Exception as error:  # a mistake of ours in one step must not end what its policy lets go on
-        span.detail = describe(error)
+        told = explain(step, error)
+        span.detail = describe(told)
         if step.on_failure is OnFailure.WARN:
             span.outcome = "warned"
             machine.warn(f"{path}: {span.detail}; going on, since its onFailure is Warn")
             return
         span.outcome = "failed"
-        raise abort(error, path) from error
+        raise BootError(told.message, hint=told.hint, phase=path) from error
     if machine.waited > before:
         span.detail = WAITED.format(machine.waited - before)
 
 
-def abort(error: Exception, path: str) -> BootError:
-    """The error that ends the boot, made of the one that a step raised."""
+def explain(step: Step, error: Exception) -> OcelotError:
+    """What a step raised, in words that say which step it was: the kernel's own name some part of a path at best."""
     if isinstance(error, OcelotError):
-        return BootError(error.message, hint=error.hint, phase=path)
-    return BootError(describe(error), phase=path)
+        return error
+    hint = mount_errors.TO_WRITE if isinstance(error, OSError) and error.errno == errno.EROFS else ""
+    return OcelotError(f'cannot complete "{step.name}": {describe(error)}', hint=hint)
 
 
 async def attempt(step: Step, machine: Machine, *, limit: float | None = None) -> None:
@@ -238,7 +241,7 @@ async def _retry(step: Step, path: str, machine: Machine) -> None:
             if trio.current_time() + delay >= end:
                 machine.warn(f"{path}: giving up on {step.name} after {tries} tries in {format_duration(timeout)}")
                 raise
-            machine.warn(f"{path}: {describe(error)}; trying again in {format_duration(delay)}")
+            machine.warn(f"{path}: {describe(explain(step, error))}; trying again in {format_duration(delay)}")
         await trio.sleep(delay)
         delay = min(delay * 2, LAST_DELAY)
 

@@ -66,8 +66,11 @@ class ShareRoot:
         return "stay on the current root; as the init of a machine, make its mounts shared"
 
     async def apply(self, machine: Machine) -> None:
-        if machine.identity is Identity.MACHINE:
-            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SHARED)
+        if machine.identity is not Identity.MACHINE:
+            return
+        if os.statvfs("/").f_flag & os.ST_RDONLY:
+            machine.info("the root is read-only: the kernel mounts it so unless its command line says rw")
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SHARED)
 
 
 async def switch_root(switch: Switch, machine: Machine) -> None:

@@ -124,6 +124,24 @@ def test_without_an_initramfs_from_a_plain_disk(lab: Lab) -> None:
     assert not roots.needs_recovery(image)
 
 
+def test_a_plain_disk_that_is_read_only_and_lacks_a_mount_point(lab: Lab) -> None:
+    """Not even /proc can be mounted, which says that this is a machine: the kernel knows."""
+    tree = lab.busybox(mount_points=False)
+    (tree / "sbin/init").unlink()
+    runtime(tree)
+    (tree / "sbin/init").symlink_to("/usr/lib/ocelot/bin/ocelot")
+    image = lab.ext4(tree, megabytes=128)
+    hardware = Hardware(exit_port=None)
+    disk = Drive(image, attachment="nvme")
+    arguments = "root=/dev/nvme0n1 init=/sbin/init"
+    vm = lab.start(Vm(lab.kernel("cloud"), None, arguments=arguments, hardware=hardware, devices=[disk]))
+    vm.expect(
+        r'cannot make the mount point "/proc": Read-only file system \(make it in the image, or .* rw on the kernel'
+    )
+    vm.expect("exit status 70")
+    assert vm.wait().how == "guest-shutdown"
+
+
 def test_run_by_mistake_on_a_live_machine_it_refuses(lab: Lab) -> None:
     tree = lab.busybox()
     runtime(tree)

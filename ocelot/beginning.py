@@ -114,8 +114,14 @@ def _find_proc() -> bool:
     """Make sure that /proc is there, since it tells who we are; whether it had to be mounted."""
     if os.getpid() != 1 or os.path.exists("/proc/self"):
         return False
-    with suppress(FileExistsError):
+    try:
         os.mkdir("/proc", 0o555)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        from bootstrap import mount_errors
+
+        raise mount_errors.no_mount_point("/proc", error) from error
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     return True
 

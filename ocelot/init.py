@@ -128,8 +128,20 @@ def _end(ending: Ending | None) -> int:
                 power(ending.verb)
         except BaseException as error:
             _last_words(error)
+        _power_off()
         _hold()
     return 70 if ending is None else ending.status
+
+
+def _power_off() -> None:
+    """As good as exiting, where nothing tells whose init this is: of a PID namespace the kernel ends only that (reboot(2))."""
+    try:
+        from ocelot.linux import syscalls
+
+        os.sync()
+        syscalls.reboot(syscalls.RB_POWER_OFF)
+    except BaseException as error:
+        _last_words(error)
 
 
 def is_machine() -> bool:
@@ -151,17 +163,25 @@ def _last_words(error: BaseException) -> None:
         lines.append("ocelot: (no traceback: the runtime is gone)")
     init = os.getpid() == 1 and is_machine()
     channels = (("/dev/console", ""), ("/dev/kmsg", "<2>")) if init else (("/proc/self/fd/2", ""),)
+    told = False
     for path, prefix in channels:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             continue
-        for line in lines:
-            try:
-                os.write(fd, f"{prefix}{line}\n".encode(errors="replace"))
-            except OSError:
-                break
+        told = True
+        _write_lines(fd, prefix, lines)
         os.close(fd)
+    if not told:  # a root without /dev, or without /proc
+        _write_lines(2, "", lines)
+
+
+def _write_lines(fd: int, prefix: str, lines: list[str]) -> None:
+    for line in lines:
+        try:
+            os.write(fd, f"{prefix}{line}\n".encode(errors="replace"))
+        except OSError:
+            return
 
 
 def _hold() -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,6 +153,15 @@ def test_any_error_of_a_step_goes_by_its_policy(error: Exception) -> None:
     with pytest.raises(BootError) as caught:
         run(phase_of(Fails(1, OnFailure.ABORT, error=error)), recorder)
     assert caught.value.__cause__ is error
+
+
+def test_an_error_of_the_kernel_is_told_with_the_step_and_what_to_do_about_it() -> None:
+    """The kernel's own names what it was called with: for a link that cannot be made, what it would point to."""
+    recorder = Recorder()
+    run(phase_of(Fails(1, OnFailure.WARN, error=OSError(errno.EROFS, "", "there"), name="symlink /etc/here")), recorder)
+    assert len(recorder.warnings) == 1
+    assert 'cannot complete "symlink /etc/here": Read-only file system: "there"' in recorder.warnings[0]
+    assert "without one, rw on the kernel command line" in recorder.warnings[0]
 
 
 def test_retry_waits_longer_each_time_until_it_works() -> None:
