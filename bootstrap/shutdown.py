@@ -46,9 +46,19 @@ async def go_down(timeout: float, *, others: Others | None = None) -> None:
     the machine. ``others`` lists the other processes that are alive; somebody else must reap them meanwhile.
     """
     require_machine("go down")
+    _bring_proc_back()
     await end_others(timeout, others)
     for target in await file_systems.settle(timeout * FILES_SHARE):
         log.warn(f"{target} could not be made read-only: its journal may need recovery")
+
+
+def _bring_proc_back() -> None:
+    """Whoever has unmounted or covered it: /proc tells which processes and which mounts are left."""
+    if not os.path.exists("/proc/self"):
+        try:
+            syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        except OSError as error:
+            log.error(f"cannot mount /proc, which is gone: {describe(error)}")
 
 
 def automatic_verb() -> PowerVerb:

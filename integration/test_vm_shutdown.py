@@ -65,6 +65,7 @@ WAYS: dict[str, tuple[str, Callable[[Vm], None] | None, str]] = {
     "ocelotctl halt": ("ocelotctl halt", None, "halt"),
     "Ctrl-Alt-Del": ("", Vm.ctrl_alt_del, "poweroff"),
     "power button": ("", Vm.power_button, "poweroff"),
+    "SIGTERM without /proc": ("umount -l /proc; kill -TERM 1", None, "poweroff"),
 }
 
 

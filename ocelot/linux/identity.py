@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import os
+from functools import cache
 
 from ocelot.errors import OcelotError
 
@@ -22,14 +23,19 @@ class Identity(enum.StrEnum):
 
 
 def identity() -> Identity:
-    """Who we are, asked of the kernel now. Without /proc a PID 1 counts as a container: the careful answer."""
+    """Who we are. As long as there was no /proc to tell it, a PID 1 counts as a container: the careful answer."""
     if os.getpid() != 1:
         return Identity.PROCESS
     try:
-        inode = os.stat("/proc/self/ns/pid").st_ino
+        return Identity.MACHINE if _in_first_namespace() else Identity.CONTAINER
     except OSError:
         return Identity.CONTAINER
-    return Identity.MACHINE if inode == PROC_PID_INIT_INO else Identity.CONTAINER
+
+
+@cache
+def _in_first_namespace() -> bool:
+    """Nobody ever changes the PID namespace that he is in (pid_namespaces(7)), but /proc may be gone the next time. Raises OSError."""
+    return os.stat("/proc/self/ns/pid").st_ino == PROC_PID_INIT_INO
 
 
 def require_machine(deed: str) -> None:
