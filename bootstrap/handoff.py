@@ -89,6 +89,7 @@ def execute(handoff: Exec, machine: Machine, inherited: Inherited) -> NoReturn:
     try:
         os.execve(program, argv, encoded)
     except OSError as error:
+        _let_ctrl_alt_del(syscalls.RB_DISABLE_CAD)  # we still are who it is for
         raise OcelotError(f'cannot execute "{program}": {os.strerror(error.errno or 0)}') from error
 
 
@@ -130,10 +131,15 @@ def _restore(inherited: Inherited) -> None:
     for limit, values in inherited.limits.items():
         with suppress(OSError, ValueError):
             resource.setrlimit(limit, values)
+    _let_ctrl_alt_del(syscalls.RB_ENABLE_CAD)
+    signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
+
+
+def _let_ctrl_alt_del(command: int) -> None:
+    """Let it reboot at once (RB_ENABLE_CAD) or come as SIGINT (RB_DISABLE_CAD), as the init of a machine: reboot(2)."""
     if identity() is Identity.MACHINE:
         with suppress(OSError):
-            syscalls.reboot(syscalls.RB_ENABLE_CAD)
-    signal.pthread_sigmask(signal.SIG_SETMASK, inherited.mask)
+            syscalls.reboot(command)
 
 
 def describe_handoff(handoff: Handoff | None) -> tuple[str, ...]:

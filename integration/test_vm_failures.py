@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass, replace
 
 import pytest
@@ -186,3 +187,19 @@ def test_the_rescue_shell_has_job_control_and_its_end_is_the_end(lab: Lab) -> No
     ending = vm.wait()
     assert ending.status == 1
     assert "job control turned off" not in ending.console
+
+
+def test_a_program_that_only_the_kernel_refuses_leaves_a_rescue_shell_and_an_orderly_end(lab: Lab) -> None:
+    """By then the runtime is unlinked, and Ctrl-Alt-Del, limits and signals are as the kernel gave them to us."""
+    tree = lab.busybox()
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 0, 0, 0, 0)  # of x86_64, without a segment
+    (tree / "srv/empty").write_bytes(b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + header)
+    (tree / "srv/empty").chmod(0o755)
+    become = "postSwitch:\n  handoff: {mode: exec, program: /srv/empty}\n"
+    vm = lab.boot("onFatal: {action: shell}\n" + root("type: 9p, tag: rootfs") + become, devices=[NineP(tree)])
+    vm.expect('postSwitch.handoff: cannot execute "/srv/empty": Exec format error')
+    vm.expect(r"^[/~] # ")
+    assert vm.run("ls /run/ocelot") != ""  # it is gone
+    vm.ctrl_alt_del()
+    vm.expect("exit status 1")
+    assert vm.wait().how == "guest-shutdown"
