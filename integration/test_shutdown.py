@@ -6,6 +6,9 @@ Making a file system read-only reaches the whole machine, whatever the namespace
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -235,3 +238,37 @@ print(json.dumps({"status": status, "left": shutdown.other_processes()}))
 """
     )
     assert result == {"status": 70, "left": []}
+
+
+BLIND = """
+mount --rbind / /mnt && umount -l /mnt/proc && mount -t tmpfs none /mnt/dev
+exec setpriv --bounding-set "$1" --inh-caps "$1" chroot /mnt sh -c 'cd "$1" && exec "$0" -c "$2"' "$0" "$2" "$3"
+"""
+INIT = "from ocelot.init import init; init()"
+
+
+@pytest.mark.parametrize("may_reboot", [True, False])
+def test_an_init_without_proc_ends_no_more_than_its_namespace_and_never_exits(may_reboot: bool) -> None:
+    """It might be that of the machine. Where it may not even call reboot(2) it holds, whatever the keyboard says."""
+    dropped = "-sys_admin" if may_reboot else "-sys_admin,-sys_boot"
+    command = ["unshare", "--fork", "--pid", "--mount", "--propagation", "private", "sh", "-c", BLIND]
+    process = subprocess.Popen([*command, sys.executable, dropped, str(ROOT), INIT], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = []
+    for line in process.stderr:
+        told.append(line)
+        if not may_reboot and "Operation not permitted" in line and any("exit status 70" in one for one in told):
+            break
+    assert any("ocelot: cannot go on: " in line for line in told), told
+    if not may_reboot:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        init = os.pidfd_open(int(children[0]))
+        for _ in range(3):
+            signal.pidfd_send_signal(init, signal.SIGINT)
+            assert select.select([init], [], [], 0.5)[0] == []
+        signal.pidfd_send_signal(init, signal.SIGKILL)
+        os.close(init)
+    process.wait(30)
+    process.stderr.close()
+    if may_reboot:
+        assert process.returncode == -signal.SIGINT

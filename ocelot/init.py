@@ -31,6 +31,7 @@ def init() -> NoReturn:
 def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: bool = False, trial: bool = False) -> int:
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
     try:
+        _never_interrupted()
         with _undisturbed():
             from ocelot import beginning
 
@@ -46,6 +47,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
 
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
+    _never_interrupted()
     with _undisturbed():
         from ocelot import beginning
 
@@ -59,6 +61,7 @@ def resume(fd: int, *, back: bool = False) -> int:
     """
     began: list[bool] = []
     try:
+        _never_interrupted()
         with _undisturbed():
             from ocelot import resume
 
@@ -82,6 +85,17 @@ def _go_back(fd: int) -> None:
         os.execve(argv[0], argv, os.environ)
     except BaseException as error:
         _last_words(error)
+
+
+def _never_interrupted() -> None:
+    """For a machine: Ctrl-Alt-Del is SIGINT, of which Python makes a KeyboardInterrupt, and here nobody would catch it.
+
+    A handler, and not SIG_IGN, which children would inherit.
+    """
+    if os.getpid() == 1 and is_machine():
+        import signal
+
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 class _undisturbed:  # noqa: N801 (reads as a word; contextlib would have to be imported)
