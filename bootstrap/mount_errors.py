@@ -142,6 +142,8 @@ def _general(call: MountCall, number: int) -> tuple[str, str]:
         return text, "mounting needs CAP_SYS_ADMIN in the mount namespace's user namespace"
     if number == errno.ENOENT and not call.fstype:
         return f'{text}: there is no "{call.source}" to bind', "make it before, or check source"
+    if number == errno.ENOTBLK:
+        return "it is no block device", "check device"
     if number == errno.ENOTDIR:
         return text, "a folder can only be mounted on a folder, a file only on a file"
     if number in (errno.EUCLEAN, errno.EIO, errno.EBADMSG) and on_device:

@@ -338,8 +338,13 @@ async def address_of(server: str, resolve: Resolver | None) -> str:
 
 def _make_mount_point(mount: Mount, source: str, target: str) -> None:
     """Make the folder that is mounted on, or the file if a file is bound."""
-    if os.path.lexists(target):
+    if os.path.exists(target):
         return
+    if os.path.islink(target):
+        raise OcelotError(
+            f'cannot mount on "{target}": it is a link to "{os.readlink(target)}", which leads nowhere',
+            hint="make what it leads to, or name that as target",
+        )
     try:
         if isinstance(mount, BindMount) and os.path.exists(source) and not os.path.isdir(source):
             os.makedirs(os.path.dirname(target), exist_ok=True)

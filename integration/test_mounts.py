@@ -96,6 +96,9 @@ async def binds(here: Path, to: Machine) -> None:
     assert {"ro", "nosuid", "nodev", "nosymfollow"} <= set(at(here / "kept").options)
     error = await refusal(to, BindMount(source=f"{here}/nix", target=f"{here}/x"))
     assert f'there is no "{here}/nix" to bind' in error.message
+    (here / "astray").symlink_to("nowhere")
+    error = await refusal(to, BindMount(source=f"{here}/strict", target=f"{here}/astray"))
+    assert error.message == f'cannot mount on "{here}/astray": it is a link to "nowhere", which leads nowhere'
 
 
 def test_binds_take_flags_of_their_own_and_keep_those_of_their_source() -> None:

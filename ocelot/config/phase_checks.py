@@ -14,6 +14,8 @@ KERNEL_FILE_SYSTEMS = ("/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", 
 """Where ocelot mounts something itself."""
 _SYSROOT = "/sysroot"
 """Where it puts the new root together, before the switch."""
+_MARKER = "/etc/ocelot/initramfs"
+"""By what it knows the initramfs that it may leave and empty."""
 
 _BLOCK_FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs", "btrfs", "squashfs", "erofs", "f2fs", "vfat", "iso9660")
 _OTHERS = """
@@ -101,6 +103,9 @@ def _mounts(mounts: tuple[structs.Mount, ...], path: Path, places: Places) -> No
         elif path[0] == "preSwitch" and is_below(target, _SYSROOT) and places.given(("switchRoot",)):
             message = f"{quoted(target)} would be hidden: the root file system is mounted on {quoted(_SYSROOT)}"
             places.error(target_path, message, "choose another target, or mount it in postSwitch")
+        elif path[0] == "preSwitch" and is_below(_MARKER, target) and places.given(("switchRoot",)):
+            message = f"{quoted(target)} would hide {_MARKER}, without which there is no switch to another root"
+            places.error(target_path, message, "mount it in postSwitch")
         elif target in seen:
             message = f"{quoted(target)} is mounted twice: this one hides the one in line {places.line(seen[target])}"
             places.warn(target_path, message, "remove one of them", also=seen[target])

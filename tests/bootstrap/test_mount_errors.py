@@ -34,6 +34,11 @@ def test_a_bind_of_nothing_says_so() -> None:
     assert 'there is no "/a" to bind' in explained(errno.ENOENT, Call("/a", "/b", "", Options()))
 
 
+def test_what_is_no_block_device_is_told_as_that() -> None:
+    text = explained(errno.ENOTBLK, Call("/dev/null", "/y", "ext4", Options()))
+    assert text == 'cannot mount "/dev/null" on /y as ext4: it is no block device (check device)'
+
+
 @pytest.mark.parametrize(
     ("number", "words"),
     [
