@@ -36,18 +36,20 @@ COMMANDS = {
 _PF_KTHREAD = 0x00200000  # linux/sched.h
 _EMERGENCY_FILES = 10.0
 
-Others = Callable[[], list[int]]
+
+def _never() -> bool:
+    return False
 
 
-async def go_down(timeout: float, *, others: Others | None = None) -> None:
+async def go_down(timeout: float, *, hurried: Callable[[], bool] = _never) -> None:
     """All that comes between the supervised processes and :func:`power`, within ``timeout`` seconds.
 
     Ends every other process, switches swap off, leaves file systems clean. Raises OcelotError unless this is the init of
-    the machine. ``others`` lists the other processes that are alive; somebody else must reap them meanwhile.
+    the machine. Somebody else must reap meanwhile. ``hurried``: see :func:`end_others`.
     """
     require_machine("go down")
     _bring_proc_back()
-    await end_others(timeout, others)
+    await end_others(timeout, hurried=hurried)
     for target in await file_systems.settle(timeout * FILES_SHARE):
         log.warn(f"{target} could not be made read-only: its journal may need recovery")
 
@@ -85,36 +87,36 @@ def power(verb: PowerVerb) -> None:
         log.error(f"cannot {verb.value}: {describe(error)}")
 
 
-async def end_others(timeout: float, others: Others | None = None) -> list[int]:
+async def end_others(timeout: float, *, hurried: Callable[[], bool] = _never) -> list[int]:
     """SIGTERM to every other process of our PID namespace, then SIGKILL. Returns those that outlived even that.
 
+    ``hurried``: whether somebody wants it to be over at once, which may change meanwhile.
     Takes at most 40 % of ``timeout``, the seconds for the whole shutdown. Raises OcelotError unless we are PID 1, for whom kill(2) with -1 spares itself.
     """
     require_pid1("end every other process")
-    others = others or other_processes
-    if not others():
+    if not other_processes():
         return []
     _signal_all(signal.SIGTERM)
     _signal_all(signal.SIGCONT)  # a stopped process must run to receive it
-    left = await _wait_gone(timeout * TERM_SHARE, others)
+    left = await _wait_gone(timeout * TERM_SHARE, hurried)
     if left:
         log.info(f"{len(left)} processes did not end on SIGTERM and are killed")
         _signal_all(signal.SIGKILL)
-        left = await _wait_gone(timeout * KILL_SHARE, others)
+        left = await _wait_gone(timeout * KILL_SHARE)
     if left:
         log.warn(f"{len(left)} processes outlived SIGKILL (they wait for a device): {left[:10]}")
     return left
 
 
-async def _wait_gone(timeout: float, others: Others) -> list[int]:
+async def _wait_gone(timeout: float, hurried: Callable[[], bool] = _never) -> list[int]:
     """Wait until no other process is alive. Their ends are not all announced to us: an orphan's parent may still live."""
     pause = 0.005
-    left = others()
+    left = other_processes()
     with trio.move_on_after(timeout):
-        while left:
+        while left and not hurried():
             await trio.sleep(pause)
             pause = min(pause * 1.5, 0.1)
-            left = others()
+            left = other_processes()
     return left
 
 

@@ -111,6 +111,30 @@ trio.run(main)
     assert 1.4 < result["took"] < 3, "SIGTERM has 30 % of the time, SIGKILL works at once"
 
 
+def test_who_is_in_a_hurry_waits_for_nobody() -> None:
+    result = as_pid1(
+        """
+children('trap "" TERM; echo; while :; do sleep 1; done', 2)
+async def main():
+    hurried = trio.Event()
+    async def hurry():
+        await trio.sleep(0.3)
+        hurried.set()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(reap)
+        nursery.start_soon(hurry)
+        start = time.monotonic()
+        left = await shutdown.end_others(60, hurried=hurried.is_set)
+        print(json.dumps({"left": left, "took": time.monotonic() - start}))
+        nursery.cancel_scope.cancel()
+trio.run(main)
+"""
+    )
+    assert result["left"] == []
+    assert isinstance(result["took"], float)
+    assert 0.3 <= result["took"] < 5
+
+
 def test_nothing_is_waited_for_when_everybody_ends_on_sigterm() -> None:
     result = as_pid1(
         """

@@ -168,6 +168,7 @@ class Pid1(Life):
                 self.request(response.verb, f"asked by {name}")
             case signals.Action.HURRY:
                 log.warn(f"{name}: {response.meaning}")
+                self.hurried.set()
                 if self.supervisor is not None:
                     self.supervisor.hurry()
             case signals.Action.FORWARD:

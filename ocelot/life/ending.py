@@ -61,9 +61,9 @@ async def go_down(life: Life, ending: Ending) -> None:
 async def _end_others(life: Life, failed: bool) -> None:
     timeout = life.config.shutdown.timeout
     if life.who is Identity.MACHINE:
-        await shutdown.go_down(timeout)
+        await shutdown.go_down(timeout, hurried=life.hurried.is_set)
     elif life.who is Identity.CONTAINER:
-        await shutdown.end_others(timeout)
+        await shutdown.end_others(timeout, hurried=life.hurried.is_set)
     elif failed:  # perhaps the supervisor itself, and nobody else would; else only sessions are left, which end with us
         await life.reaper.end_all(timeout * shutdown.TERM_SHARE)
 

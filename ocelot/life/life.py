@@ -76,6 +76,7 @@ class Life(ABC):
         self.carried: dict[str, tuple[str, ...]] = {}  # by file system: modules of the initramfs that it needs
         self.machine = self._new_machine()
         self.requested = trio.Event()
+        self.hurried = trio.Event()  # whoever asked has asked again
         self.verb: PowerVerb | None = None  # what was asked for
         self.why = ""
         self.arrived: set[int] = set()  # signals that have come and were not heeded yet
