@@ -112,6 +112,40 @@ def test_input_arrives_and_ends(machine: Desk) -> None:
     assert done.stdout == b"blue\n"
 
 
+def test_a_stream_that_was_closed_is_none_of_our_connections(machine: Desk) -> None:
+    script = "exec web -- sh -c 'readlink /proc/self/fd/0; cat; echo to nobody >&2' <&- 2>&-"
+    done = shell(machine, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/dev/null\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("health", 0),
+        ("status web", 0),
+        ("--json status", 0),
+        ("start web", 0),
+        ("logs", 0),
+        ("graph --svg -", 0),
+        ("top -d 0.1s", 0),
+        ("stop", 2),
+    ],
+)
+def test_it_works_without_any_streams(machine: Desk, command: str, status: int) -> None:
+    assert shell(machine, f"{command} <&- >&- 2>&-").returncode == status
+    done = shell(machine, f"{command} >&-")
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert shell(machine, f"{command} 2>&-").stdout.count("cannot") == 0
+
+
+def shell(machine: Desk, words: str) -> subprocess.CompletedProcess[str]:
+    command = ["/bin/sh", "-c", f"exec {sys.executable} -m ocelot.ctl {words}"]
+    return subprocess.run(
+        command, env=machine.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "status", "words"),
     [

@@ -29,7 +29,15 @@ def moves_cursor() -> bool:
 
 
 def tolerate() -> None:
-    """Let what standard output cannot encode be shown as escapes: a locale may be older than UTF-8, a name no text at all."""
+    """Get along with the streams that we were given.
+
+    What standard output cannot encode is shown as escapes: a locale may be older than UTF-8, a name no text at all. A stream that
+    was closed (``>&-``) becomes /dev/null: else the connection to ocelot would get its number, and be taken for it.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115 (for as long as we live)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
