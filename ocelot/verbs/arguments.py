@@ -27,26 +27,30 @@ def query(wanted: Sequence[str], more: Sequence[tuple[str, str]] = ()) -> str:
     return "?" + "&".join(f"{key}={quote(value)}" for key, value in pairs) if pairs else ""
 
 
+LONGEST = 20 * 86400.0
+"""Seconds: poll(2) counts in milliseconds, and knows no more than 24 days."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
 def duration(text: str) -> float:
-    """Seconds from ``30``, ``1.5s``, ``10m``, ``1h30m``, ``250ms``."""
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-    total, number, unit = 0.0, "", ""
-    for char in text.replace(" ", "") + "\0":
-        if unit and not char.isalpha():
-            if unit not in units or not number:
-                raise ArgumentTypeError(f'"{text}" is not a time such as 30s or 1h30m')
-            total += float(number) * units[unit]
-            number = unit = ""
-        if char.isdigit() or char == ".":
-            number += char
-        elif char.isalpha():
-            unit += char
-        elif char != "\0":
-            raise ArgumentTypeError(f'"{text}" is not a time such as 30s or 1h30m')
+    """Seconds to wait, from ``30``, ``1.5s``, ``10m``, ``1h30m``, ``250ms``. For argparse."""
+    seconds = _seconds(text)
+    if seconds > LONGEST:
+        raise ArgumentTypeError(f'"{text}" is too long: at most {LONGEST / 86400:g}d')
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    import re
+
+    parts = re.findall(r"([0-9.]+)([a-z]*)", text.replace(" ", ""))
     try:
-        return total + (float(number) if number else 0.0)
-    except ValueError:
-        raise ArgumentTypeError(f'"{text}" is not a time such as 30s or 1h30m') from None
+        if parts and "".join(map("".join, parts)) == text.replace(" ", ""):
+            return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    except (ValueError, KeyError):
+        pass
+    raise ArgumentTypeError(f'"{text}" is not a time such as 30s or 1h30m')
 
 
 def moment(text: str) -> float:
@@ -54,9 +58,11 @@ def moment(text: str) -> float:
     from datetime import datetime
 
     try:
-        return datetime.now().timestamp() - duration(text.removesuffix("ago"))
+        ago = _seconds(text.removesuffix("ago"))
     except ArgumentTypeError:
         pass
+    else:
+        return max(datetime.now().timestamp() - ago, 0.0)
     try:
         if text.count(":") and "-" not in text:
             text = f"{datetime.now().date().isoformat()}T{text}"

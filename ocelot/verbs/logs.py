@@ -28,7 +28,7 @@ def _logs(options: Namespace) -> int:
     if options.lines is not None and options.lines < 0:
         raise UsageError("cannot show less than no lines", hint="give --lines a number from 0 up")
     parameters = [("n", str(options.lines))] if options.lines is not None else []
-    if options.since:
+    if options.since is not None:
         parameters.append(("since", str(moment(options.since))))
     if options.follow:
         parameters.append(("follow", "true"))
