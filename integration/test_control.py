@@ -316,6 +316,41 @@ def test_a_half_closed_client_is_answered(machine: Desk) -> None:
     assert heard.startswith(b"HTTP/1.1 200 OK")
 
 
+def _asked(path: str, target: str, body: dict[str, object]) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(PATIENCE)
+    client.connect(path)
+    text = json.dumps(body).encode()
+    client.sendall(b"POST %s HTTP/1.1\r\nHost: o\r\nContent-Length: %d\r\n\r\n" % (target.encode(), len(text)) + text)
+    return client
+
+
+def test_who_has_stopped_waiting_is_not_waited_for(machine: Desk) -> None:
+    """A user has 16 connections: each that he gave up would be gone for as long as he had asked to wait."""
+    machine.ctl("wait", "web")
+    before = len(os.listdir(f"/proc/{machine.process.pid}/fd"))
+    for _ in range(20):
+        _asked(machine.socket, "/v1/processes/web/wait", {"condition": "stopped", "timeout": 3600}).close()
+    deadline = time.monotonic() + PATIENCE
+    while len(os.listdir(f"/proc/{machine.process.pid}/fd")) > before:
+        assert time.monotonic() < deadline, "they are still there"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "then", [b"GET /v1/version HTTP/1.1\r\nHost: o\r\n\r\n", b""], ids=["pipelined", "half closed"]
+)
+def test_who_has_said_more_or_all_is_waited_for(machine: Desk, then: bytes) -> None:
+    machine.ctl("wait", "web")
+    with _asked(machine.socket, "/v1/processes/web/wait", {"condition": "stopped", "timeout": 0.5}) as client:
+        if then:
+            client.sendall(then)
+        else:
+            client.shutdown(socket.SHUT_WR)
+        assert b'"settled":false' in client.recv(65536)
+        assert then == b"" or b'"api"' in client.recv(65536)
+
+
 # -- the socket's file
 
 

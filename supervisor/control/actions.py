@@ -13,7 +13,7 @@ import trio
 
 from ocelot.errors import ControlError, OcelotError, describe
 from ocelot.wire.protocol import ActionReply, ActionRequest, ProcessStatus, ScaleRequest
-from supervisor.control.waiting import Arrived, has_started, has_stopped, settle
+from supervisor.control.waiting import Arrived, gone, has_started, has_stopped, settle
 
 if TYPE_CHECKING:
     from supervisor.controlled import Supervised
@@ -22,10 +22,10 @@ _TOKEN = 64
 """Characters of a token that count."""
 
 
-async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> ActionReply:
+async def act(supervisor: Supervised, verb: str, request: ActionRequest, patience: trio.CancelScope) -> ActionReply:
     """Do ``verb`` (start, stop, restart, signal, reload, rotate) to the processes that ``request`` names, and wait if it says so.
 
-    Raises ControlError for unknown names, a bad signal, or a signal to a process that does not run.
+    ``patience``: cancelled when there is nobody any more who waits; what was asked for is done nevertheless. Raises ControlError for unknown names, a bad signal, or a signal to a process that does not run.
     """
     names = resolve(supervisor.names, request.names)
     if verb == "signal":
@@ -45,7 +45,9 @@ async def act(supervisor: Supervised, verb: str, request: ActionRequest) -> Acti
                 supervisor.under_way[token] = asked
             await _ask(supervisor, verb, names)
         arrived = {name: _arrived(supervisor, verb, name, asked.get(name)) for name in names}
-        return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
+        with patience:
+            return await settle(supervisor, arrived, request.timeout if request.wait else 0.0)
+        raise gone()
     finally:
         supervisor.under_way.pop(token, None)
 
@@ -76,24 +78,24 @@ def _arrived(supervisor: Supervised, verb: str, name: str, life: float | None) -
     return has_stopped if verb == "stop" else has_started
 
 
-async def scale(supervisor: Supervised, name: str, request: ScaleRequest) -> ActionReply:
+async def scale(supervisor: Supervised, name: str, request: ScaleRequest, patience: trio.CancelScope) -> ActionReply:
     """Let ``name`` have so many replicas, and wait until the new ones are up and the others gone if it says so.
 
-    Raises ControlError for an unknown name, one without replicas, or a number that cannot be.
+    ``patience`` is as for :func:`act`. Raises ControlError for an unknown name, one without replicas, or a number that cannot be.
     """
     before = set(supervisor.names)
     await supervisor.scale(name, request.replicas)
     members = [each for each in supervisor.names if each.startswith(f"{name}[")][: request.replicas]
-    began = trio.current_time()
-    reply = await settle(supervisor, dict.fromkeys(members, has_started), request.timeout if request.wait else 0.0)
     going = {each for each in before if each.startswith(f"{name}[")} - set(members)
-    gone = False
-    with trio.move_on_at(began + request.timeout if request.wait else -math.inf):
-        while going & set(supervisor.names):
-            await supervisor.changed().wait()
-        gone = True
-    reply.settled = reply.settled and gone
-    return reply
+    began = trio.current_time()
+    with patience:
+        reply = await settle(supervisor, dict.fromkeys(members, has_started), request.timeout if request.wait else 0.0)
+        with trio.move_on_at(began + request.timeout if request.wait else -math.inf):
+            while going & set(supervisor.names):
+                await supervisor.changed().wait()
+        reply.settled = reply.settled and not going & set(supervisor.names)
+        return reply
+    raise gone()
 
 
 def _reloaded_in(life: float | None, *, says: bool) -> Arrived:

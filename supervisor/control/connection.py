@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from select import poll
 
 import h11
 import msgspec
@@ -39,13 +40,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Request:
-    """``path`` is as it came, still percent-encoded; header names are lower case."""
+    """``path`` is as it came, still percent-encoded; header names are lower case.
+
+    ``patience`` is cancelled when the client hangs up before it has its answer. Who waits for something does that within it, once.
+    """
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
     body: bytes = b""
+    patience: trio.CancelScope = field(default_factory=trio.CancelScope, compare=False)
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,21 @@ class _Conversation:
             if request is None:
                 return False
             bodiless = request.method == "HEAD"
-            response = await self._respond(request)
+            response = await self._respond_while_there(request)
         except ControlError as error:
             response = problem(error, connection="close")
         if response.takeover is not None:
             return await self._hand_over(response, response.takeover)
         await self._send(response, bodiless)
         return bool(self.http.our_state is h11.DONE and self.http.their_state is h11.DONE)
+
+    async def _respond_while_there(self, request: Request) -> Response:
+        async with trio.open_nursery() as nursery:
+            if isinstance(self.stream, trio.SocketStream):
+                nursery.start_soon(_hung_up, self.stream.socket, request.patience)
+            response = await self._respond(request)
+            nursery.cancel_scope.cancel()
+        return response
 
     async def _respond(self, request: Request) -> Response:
         try:
@@ -257,6 +270,15 @@ class _Conversation:
             left = 4 * self.limits.body
             while left > 0 and (data := await self.stream.receive_some(65536)):
                 left -= len(data)
+
+
+async def _hung_up(sock: trio.socket.SocketType, patience: trio.CancelScope) -> None:
+    """Cancel ``patience`` when the peer has closed its end. One that says something more, or that it has no more to say, reads on."""
+    await trio.lowlevel.wait_readable(sock)
+    found = poll()
+    found.register(sock, 0)
+    if found.poll(0):
+        patience.cancel()
 
 
 def _request(head: h11.Request, body: bytes) -> Request:

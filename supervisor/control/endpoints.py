@@ -216,7 +216,7 @@ def _action(verb: str) -> Callable[[Call], Awaitable[Response]]:
         request = _decode(call.request.body, protocol.ActionRequest)
         if "name" in call.path:
             request.names.append(call.path["name"])
-        reply = await act(supervisor, verb, request)
+        reply = await act(supervisor, verb, request, call.request.patience)
         log.debug(f"control: {verb} {' '.join(request.names)}")
         return _json(reply)
 
@@ -242,7 +242,8 @@ async def _scale(call: Call) -> Response:
     if not call.request.body:
         hint = 'send a JSON object such as {"replicas": 3}'
         raise ControlError("cannot scale to nothing", hint=hint, status=400, kind="bad-request")
-    reply = await scale(supervisor, call.path["name"], _decode(call.request.body, protocol.ScaleRequest))
+    request = _decode(call.request.body, protocol.ScaleRequest)
+    reply = await scale(supervisor, call.path["name"], request, call.request.patience)
     log.debug(f"control: scale {call.path['name']}")
     return _json(reply)
 
@@ -251,7 +252,7 @@ async def _wait(call: Call) -> Response:
     supervisor = _supervisor(call)
     request = _decode(call.request.body, protocol.WaitRequest)
     names = resolve(supervisor.names, [*request.names, *call.path.values()])
-    return _json(await wait_for(supervisor, names, request))
+    return _json(await wait_for(supervisor, names, request, call.request.patience))
 
 
 async def _exec(call: Call) -> Response:

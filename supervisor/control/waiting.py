@@ -10,23 +10,30 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ocelot.errors import ControlError
 from ocelot.states import Goal, State
 from ocelot.wire.protocol import ActionReply, ProcessStatus, WaitRequest
 
 if TYPE_CHECKING:
     from supervisor.controlled import Supervised
 
-LONGEST_WAIT = 3600.0
-"""Seconds; a client that wants to wait longer asks again."""
-
 Arrived = Callable[[ProcessStatus], bool | None]
 """Whether a process is where it is awaited: True, False (it has ended up elsewhere), None (not yet)."""
 
 
-async def wait_for(supervisor: Supervised, names: list[str], request: WaitRequest) -> ActionReply:
+async def wait_for(
+    supervisor: Supervised, names: list[str], request: WaitRequest, patience: trio.CancelScope
+) -> ActionReply:
     """Wait until all ``names`` have arrived where ``request`` says, one of them cannot any more, or the time is up."""
     arrived = dict.fromkeys(names, CONDITIONS[request.condition])
-    return await settle(supervisor, arrived, request.timeout, hasty=True)
+    with patience:
+        return await settle(supervisor, arrived, request.timeout, hasty=True)
+    raise gone()
+
+
+def gone() -> ControlError:
+    """What is said to a client that has hung up while it was waited for something: ``patience`` is cancelled then."""
+    return ControlError("cannot tell how it went: nobody waits for it any more", kind="unreachable")
 
 
 async def settle(
@@ -34,7 +41,7 @@ async def settle(
 ) -> ActionReply:
     """Wait until each process has arrived, well or not, or ``timeout`` seconds are over. ``hasty``: or one has not, for good."""
     settled = False
-    with trio.move_on_after(min(max(timeout, 0.0), LONGEST_WAIT)):
+    with trio.move_on_after(max(timeout, 0.0)):
         await _settle(supervisor, arrived, hasty)
         settled = True
     states = [supervisor.status(name) for name in arrived]

@@ -10,11 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ocelot.errors import ControlError
 from ocelot.states import PowerVerb, State
 from ocelot.wire import routes
 from ocelot.wire.openapi import document
 from ocelot.wire.protocol import Role
 from supervisor.control.actions import unknown
+from supervisor.control.connection import Request
 from supervisor.control.endpoints import OPERATIONS, control_answer, metrics_answer
 from tests.control.fakes import FakeMachine, body_of, request, status_of, talk
 
@@ -320,6 +322,34 @@ def test_waiting_ends_with_its_timeout_and_says_so() -> None:
     status, answer, took = play(FakeMachine(), "/v1/processes/web/stop", b'{"timeout": 5}')
     assert (status, answer["settled"], answer["failed"]) == (200, False, [])
     assert 5.0 <= took < 6.0
+
+
+@pytest.mark.parametrize("verb", ["stop", "scale"])
+def test_what_was_asked_for_is_done_though_nobody_waits_for_it_any_more(verb: str) -> None:
+    machine = FakeMachine()
+    answer = control_answer(machine, lambda: Role.OPERATE)
+    asked = Request("POST", f"/v1/processes/web/{verb}", "", {}, b'{"replicas": 2, "timeout": 3600}')
+    if verb == "scale":
+        machine.supervisor.add("web[0]")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hang_up)
+            with pytest.raises(ControlError, match="nobody waits"):
+                await answer(asked)
+
+    async def hang_up() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        asked.patience.cancel()
+
+    trio.run(main)
+    assert [verb_ for verb_, _ in machine.supervisor.asked] == [verb]
+
+
+def test_one_may_wait_for_days() -> None:
+    _, answer, took = play(FakeMachine(), "/v1/processes/web/wait", b'{"condition": "stopped", "timeout": 172800}')
+    assert not answer["settled"]
+    assert took == pytest.approx(172800)
 
 
 def test_no_wait_answers_at_once() -> None:
