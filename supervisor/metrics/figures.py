@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -44,10 +44,15 @@ class Usage:
 
 
 class Meter:
-    """Usages over time. Its counters never go back while a name is measured, whatever dies in between."""
+    """Usages over time. Its counters never go back while a name is measured, whatever dies in between.
 
-    def __init__(self) -> None:
+    ``scan``: reads who there is, in place of ``proc_tree.scan``.
+    """
+
+    def __init__(self, scan: Callable[[], Awaitable[Mapping[int, Entry]]] = proc_tree.scan) -> None:
         self._accounts: dict[str, Account] = {}
+        self._scan = scan
+        self._reading = trio.Lock()  # an older reading that ends later would count what came between them twice
 
     async def read(
         self, processes: Mapping[str, int], *, pss: bool = False, cgroups: Mapping[str, str] | None = None
@@ -56,7 +61,11 @@ class Meter:
 
         ``pss``: also the proportional set size, which makes the kernel walk every page table.
         """
-        entries = await proc_tree.scan()
+        async with self._reading:
+            return await self._read(processes, pss, cgroups or {})
+
+    async def _read(self, processes: Mapping[str, int], pss: bool, cgroups: Mapping[str, str]) -> dict[str, Usage]:
+        entries = await self._scan()
         families = proc_tree.members(entries, processes.values())
         found: dict[str, Usage] = {}
         count = 0
@@ -70,7 +79,7 @@ class Meter:
                     await trio.lowlevel.checkpoint()
                 parts.append(_look(entry, pss))
             usage = _sum(families[pid], parts)
-            if cgroups and name in cgroups:
+            if name in cgroups:
                 usage = _with_cgroup(usage, cgroup_figures.read(cgroups[name]))
             found[name] = replace(usage, counted=self._account(name, pid, usage.counted))
         for gone in [name for name in self._accounts if name not in processes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 from supervisor.children import proc_tree
 from supervisor.children.proc_tree import Entry
@@ -80,6 +81,32 @@ def test_counters_go_on_in_another_image() -> None:
     assert account(after, 11, 2.5) == 7.5
     assert account(after, 12, 1.0) == 8.5
     assert after.known == ("web",)
+
+
+def test_readings_at_the_same_time_count_nothing_twice() -> None:
+    """Of a process that takes 1 s of processor time a second: one reading takes 5 s, and another one begins meanwhile."""
+
+    async def scan() -> dict[int, Entry]:
+        found = {10: entry(10, user=trio.current_time() - began)}
+        await trio.sleep(pauses.pop(0))
+        return found
+
+    async def read() -> float:
+        return (await meter.read({"web": 10}))["web"].counted.user_seconds
+
+    async def main() -> None:
+        nonlocal began
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            await trio.sleep(10)
+            nursery.start_soon(read)
+            await trio.sleep(2)
+            nursery.start_soon(read)
+        await trio.sleep_until(began + 20)
+        assert await read() == 20.0
+
+    began, pauses, meter = 0.0, [5, 0, 0], Meter(scan)
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_what_cannot_be_seen_for_a_while_keeps_its_value() -> None:
