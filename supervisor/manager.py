@@ -15,7 +15,7 @@ from ocelot.config import structs
 from ocelot.errors import describe
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.inherited import Inherited
-from ocelot.states import Cause, Goal, State
+from ocelot.states import Cause, State
 from ocelot.wire.protocol import ProcessStatus
 from supervisor.assembly import Assembly, OutputFactory
 from supervisor.ending import Ending as Ending
@@ -292,10 +292,10 @@ class Supervisor:
         await remove(self._set, name)
 
     def replace(self, name: str, config: structs.Process) -> None:
-        """Let the entry ``name`` mean ``config``. Starts and stops nothing but replicas that are more or fewer.
+        """Let the entry ``name`` mean ``config``. Starts and stops nothing but replicas that are more or fewer, or have other names.
 
         Rules such as the restart policy hold at once; what a process is given at its start, from its next start on.
-        A process that an operator has stopped stays stopped. Raises ControlError.
+        What an operator has stopped stays stopped, new replicas of it too. Raises ControlError.
         """
         from supervisor.membership import replace
 
@@ -312,9 +312,7 @@ class Supervisor:
 
     def stays_down(self, name: str) -> bool:
         """Whether a reload leaves the entry ``name`` down: an operator has stopped it, and its policy is not Always."""
-        members = self._roster.members(name)
-        stopped = all(process.goal is Goal.DOWN for process in members) and bool(members)
-        return stopped and self._roster.configs[name].restart_policy.type is not structs.RestartType.ALWAYS
+        return self._roster.stays_down(name, self._roster.configs[name])
 
     # -- inside
 

@@ -26,7 +26,7 @@ def add(processes: ProcessSet, name: str, config: structs.Process) -> None:
     processes.refuse_late_starts()
     if name in processes.roster.configs:
         raise ControlError(f'cannot add "{name}": there is one already', status=409, kind="exists")
-    _apply(processes, name, config)
+    _apply(processes, name, config, up=True)
 
 
 async def remove(processes: ProcessSet, name: str) -> None:
@@ -41,12 +41,17 @@ async def remove(processes: ProcessSet, name: str) -> None:
 
 def replace(processes: ProcessSet, name: str, config: structs.Process) -> None:
     """Let the entry ``name`` mean ``config``; see ``Supervisor.replace``. Raises ControlError."""
+    down = name in processes.roster.configs and processes.roster.stays_down(name, config)
+    _replace(processes, name, config, up=not down)
+
+
+def _replace(processes: ProcessSet, name: str, config: structs.Process, *, up: bool) -> None:
     processes.refuse_late_starts()
     if name not in processes.roster.configs:
         raise no_such_process(name)
     if config.replicas != processes.roster.configs[name].replicas:
         processes.scaled.discard(name)
-    _apply(processes, name, config)
+    _apply(processes, name, config, up=up)
 
 
 async def scale(processes: ProcessSet, name: str, replicas: int) -> None:
@@ -55,14 +60,15 @@ async def scale(processes: ProcessSet, name: str, replicas: int) -> None:
     if config is None:
         raise no_such_process(name)
     wanted = scaled(name, config, replicas)
-    replace(processes, name, wanted)
+    _replace(processes, name, wanted, up=True)
     if wanted != config:
         processes.scaled.add(name)
     for process in processes.roster.members(name):
         await process.accepted()
 
 
-def _apply(processes: ProcessSet, name: str, config: structs.Process) -> None:
+def _apply(processes: ProcessSet, name: str, config: structs.Process, *, up: bool) -> None:
+    """``up``: processes that are new are started."""
     before = processes.roster.configs.get(name)
     added, staying, going = processes.roster.set(name, config)
     processes.assembly.settle(name, config)
@@ -77,7 +83,7 @@ def _apply(processes: ProcessSet, name: str, config: structs.Process) -> None:
             processes.going.remove(process)
             process.start()
     for process in added:
-        _begin(processes, process)
+        _begin(processes, process, up=up)
     if going and processes.nursery is not None:
         processes.going.update(going)
         processes.nursery.start_soon(_dismiss, processes, going)
@@ -92,10 +98,11 @@ def _reschedule(processes: ProcessSet, process: Process) -> None:
     process.look_again()
 
 
-def _begin(processes: ProcessSet, process: Process) -> None:
+def _begin(processes: ProcessSet, process: Process, *, up: bool) -> None:
     processes.reckoning.goes_on(process.name)
     if processes.nursery is not None:
-        process.start()
+        if up:
+            process.start()
         processes.nursery.start_soon(process.run, name=process.name)
         if process.schedule is not None:
             processes.nursery.start_soon(process.schedule.run)

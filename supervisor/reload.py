@@ -80,10 +80,16 @@ def with_scale(running: Processes, wanted: Processes, scaled: Iterable[str]) -> 
 def _changed(name: str, before: structs.Process, after: structs.Process, *, scaled: bool) -> EntryChange:
     fields = differences(before, after)
     for each in fields:
-        each.effect = "live" if _head(each.path) in LIVE else "restart"
+        live = _head(each.path) in LIVE and not _renames(each)
+        each.effect = "live" if live else "restart"
         each.scaled = scaled and each.path == "replicas"
     needed = any(each.effect == "restart" for each in fields)
     return EntryChange(name=name, change="changed", effect="restart" if needed else "live", fields=fields)
+
+
+def _renames(each: Difference) -> bool:
+    """Whether other processes come in place of those that are there: ``web`` and ``web[0]`` are not the same one."""
+    return each.path == "replicas" and None in (each.before, each.after)
 
 
 def compare_sections(running: structs.Sections, wanted: structs.Sections) -> list[Difference]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocelot.config import structs
 from ocelot.errors import ControlError
+from ocelot.states import Goal
 from supervisor.process.supervised import Process
 from supervisor.replicas import base_of, instances
 
@@ -48,6 +49,12 @@ class Roster:
             return (self.processes[base],) if base in self.processes else ()
         names = (f"{base}[{index}]" for index in range(config.replicas))
         return [self.processes[name] for name in names if name in self.processes]
+
+    def stays_down(self, base: str, config: structs.Process) -> bool:
+        """Whether an operator has stopped the entry ``base``, and a reload after which it means ``config`` does not undo that."""
+        members = self.members(base)
+        stopped = all(process.goal is Goal.DOWN for process in members) and bool(members)
+        return stopped and config.restart_policy.type is not structs.RestartType.ALWAYS
 
     @property
     def groups(self) -> dict[str, list[str]]:

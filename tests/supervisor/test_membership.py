@@ -164,6 +164,27 @@ def test_a_stop_by_an_operator_survives_a_reload_unless_the_policy_is_always(pol
     scenario(story, a={"restart_policy": RestartPolicy(type=policy)}, b={})
 
 
+@pytest.mark.parametrize("policy", [RestartType.NEVER, RestartType.ALWAYS])
+def test_more_replicas_of_what_an_operator_has_stopped_come_with_a_scale_but_not_with_a_reload(policy):
+    async def story(it):
+        def count():
+            return sum(state == State.RUNNING for name, state in it.states().items() if name != "b")
+
+        up = policy is RestartType.ALWAYS
+        await it.supervisor.stop(it.supervisor.names)
+        await it.supervisor.start(["b"])
+        for number in (3, None, 1):  # more of them, one without a number, one with a number
+            it.supervisor.replace("web", entry("web", replicas=number, restart_policy=RestartPolicy(type=policy)))
+            await trio.sleep(1)
+            assert (count() > 0) == up
+            await it.supervisor.stop([name for name in it.supervisor.names if name != "b"])
+        await it.supervisor.scale("web", 3)
+        await trio.sleep(1)
+        assert count() == 2
+
+    scenario(story, web={"replicas": 2, "restart_policy": RestartPolicy(type=policy)}, b={})
+
+
 # -- replicas
 
 
