@@ -236,6 +236,24 @@ async def test_nobody_there_is_an_error_of_its_own(tmp_path: Path) -> None:
     assert (caught.value.kind, caught.value.status) == ("unreachable", 0)
 
 
+async def test_who_does_not_answer_is_an_error_of_its_own_too(tmp_path: Path) -> None:
+    path = str(tmp_path / "mute.sock")
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(path)
+        mute.listen()
+        client = Client(path, timeout=0.05)
+        for question in (
+            client.status(),
+            client.run(None, "true", stdin=0, stdout=1, stderr=2),
+            client.attach("web").__aenter__(),
+            client.attach("web", keys=False).__aenter__(),
+            client.follow("web").__aenter__(),
+        ):
+            with pytest.raises(ControlError, match="it takes too long") as refused:
+                await question
+            assert refused.value.kind == "timeout"
+
+
 def example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"integration.examples.{name}", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=-3)

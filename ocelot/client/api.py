@@ -36,7 +36,7 @@ import anyio
 import msgspec
 
 from ocelot.client.attached import Attached, first_of
-from ocelot.client.exchange import Exchange, connect, connect_unix, lines_of, problem, query
+from ocelot.client.exchange import Exchange, connect, connect_unix, lines_of, problem, query, within
 from ocelot.client.following import Changes, Followed, Lines
 from ocelot.errors import ControlError
 from ocelot.states import PowerVerb
@@ -248,13 +248,14 @@ class Client:
             )
         async with await connect_unix(self.path) as stream:
             exchange = Exchange(stream)
-            with anyio.fail_after(self.timeout):
+            with within(self.timeout, self.path):
                 head = await exchange.ask(
                     "POST", target, msgspec.json.encode(request), "application/json", upgrade="ocelot-session"
                 )
                 if head.status_code != 101:
                     raise problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
-                await stream.send_fds(b"\n", [stdin, stdout, stderr])
+                with suppress(anyio.BrokenResourceError):  # met again when reading
+                    await stream.send_fds(b"\n", [stdin, stdout, stderr])
             told: SessionStarted | SessionEnded
             async with aclosing(exchange.rest()) as lines:
                 async for line in lines:
@@ -284,7 +285,7 @@ class Client:
         request = protocol.TerminalRequest(lines=lines, after=after, pid=pid, rows=rows, columns=columns)
         exchange = Exchange(await connect(self.path))
         async with exchange:
-            with anyio.fail_after(self.timeout):
+            with within(self.timeout, self.path):
                 if keys:
                     body = msgspec.json.encode(request)
                     head = await exchange.ask("POST", target, body, "application/json", upgrade="ocelot-terminal")
@@ -336,14 +337,11 @@ class Client:
         """The answer has begun. Raises ControlError."""
         exchange = Exchange(await connect(self.path))
         try:
-            with anyio.fail_after(self.timeout):
+            with within(self.timeout, self.path):
                 head = await exchange.ask("GET", place.target(names), b"", "application/x-ndjson")
                 if head.status_code != 200:
                     raise problem(head.status_code, b"".join([piece async for piece in exchange.body()]))
             place.begin({name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers})
-        except TimeoutError:
-            await exchange.aclose()
-            raise ControlError(f'cannot get an answer from "{self.path}": it takes too long', kind="timeout") from None
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await exchange.aclose()
@@ -398,14 +396,11 @@ class Client:
         longer: float = 0.0,
         accepted: tuple[int, ...] = (),
     ) -> bytes:
-        try:
-            with anyio.fail_after(self.timeout + longer):
-                async with await connect(self.path) as stream:
-                    exchange = Exchange(stream)
-                    head = await exchange.ask(method, target, body, accept)
-                    content = b"".join([piece async for piece in exchange.body()])
-        except TimeoutError:
-            raise ControlError(f'cannot get an answer from "{self.path}": it takes too long', kind="timeout") from None
+        with within(self.timeout + longer, self.path):
+            async with await connect(self.path) as stream:
+                exchange = Exchange(stream)
+                head = await exchange.ask(method, target, body, accept)
+                content = b"".join([piece async for piece in exchange.body()])
         if head.status_code >= 400 and head.status_code not in accepted:
             raise problem(head.status_code, content)
         return content

@@ -42,6 +42,16 @@ def _unreachable(path: str) -> Iterator[None]:
         raise ControlError(f'cannot reach ocelot at "{path}": {describe(error)}', kind="unreachable") from None
 
 
+@contextmanager
+def within(seconds: float, path: str) -> Iterator[None]:
+    """Raise ControlError if the block, which asks the ocelot at ``path``, takes longer."""
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError:
+        raise ControlError(f'cannot get an answer from "{path}": it takes too long', kind="timeout") from None
+
+
 class Exchange:
     """One request on one connection, which is closed with it."""
 
