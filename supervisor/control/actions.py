@@ -220,14 +220,15 @@ def rotate(supervisor: Supervised, names: Sequence[str]) -> None:
 
 def signal_number(wanted: str | int | None) -> int:
     """15 for SIGTERM, TERM, term, "15" or 15; SIGRTMIN+n too. Raises ControlError (400)."""
-    if isinstance(wanted, int) or (wanted or "").isdecimal():
+    if isinstance(wanted, int) or re.fullmatch("[0-9]{1,3}", wanted or ""):
         number = int(wanted or 0)
         if 1 <= number <= signal.SIGRTMAX:
             return number
     else:
         name = (wanted or "").upper().removeprefix("SIG")
         base, plus, offset = name.partition("+")
-        if plus and base == "RTMIN" and offset.isdecimal() and signal.SIGRTMIN + int(offset) <= signal.SIGRTMAX:
+        counted = plus and base == "RTMIN" and re.fullmatch("[0-9]{1,2}", offset)
+        if counted and signal.SIGRTMIN + int(offset) <= signal.SIGRTMAX:
             return signal.SIGRTMIN + int(offset)
         member = signal.Signals.__members__.get(f"SIG{name}")
         if member is not None:

@@ -427,7 +427,9 @@ def test_signals_have_names_and_numbers(text: str, number: int) -> None:
     assert machine.supervisor.signals == [(("web",), number)]
 
 
-@pytest.mark.parametrize("text", ["", "NOPE", "0", "65", "RTMIN+99", "RTMIN+x", None])
+@pytest.mark.parametrize(
+    "text", ["", "NOPE", "0", "65", "9" * 5000, "RTMIN+" + "9" * 5000, "١", "RTMIN+99", "RTMIN+x", None]
+)
 def test_what_is_no_signal_is_refused(text: str | None) -> None:
     machine = FakeMachine()
     status, _ = ask(machine, "POST", "/v1/processes/web/signal", json.dumps({"signal": text}).encode())
