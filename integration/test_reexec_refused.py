@@ -48,6 +48,8 @@ def test_a_runtime_of_its_own(running: Desk, tmp_path: Path) -> None:
         ),
         ("raise SystemExit('broken')", "broken"),
         ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+        ("raise SystemExit", "it did not say that it is ocelot"),
+        ("print('usage: another program of that name'); raise SystemExit", "it did not say that it is ocelot"),
     ],
 )
 def test_an_image_that_does_not_understand_is_refused(running: Desk, tmp_path: Path, code: str, says: str) -> None:

@@ -49,6 +49,9 @@ BASE_MEMORY = 24 * 1024 * 1024
 
 _AGAIN = 0.02
 
+_READER = "ocelot "
+"""How an image begins that has read the state: another program, which heeds no arguments, may end well too."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -171,8 +174,12 @@ async def _ask(life: Life, image: Image) -> None:
     finally:
         os.close(state)
         os.close(words)
+    why = ""
     if status is None or not status.success:
         why = gist(said) or str(status or "it takes too long")
+    elif not any(line.startswith(_READER) for line in said.splitlines()):
+        why = "it did not say that it is ocelot"
+    if why:
         raise _refused(
             f"cannot replace ocelot by {image}: it does not take over the state: {why}",
             "everything goes on as before; another version may understand it",
@@ -326,4 +333,4 @@ def check(fd: int) -> str:
 
     state = read(fd)
     snapshots.understand(state.version, state.body)
-    return f"ocelot {__version__} (Python {sys.version.split()[0]})"
+    return f"{_READER}{__version__} (Python {sys.version.split()[0]})"
