@@ -92,7 +92,7 @@ def _told(options: Namespace, reply: dict[str, Any]) -> int:
 
     if options.json:
         print_json(reply)
-    elif reply["processes"]:
+    else:
         for line in process_table(reply["processes"], width=columns(), colour=colour()):
             print(line)
     if reply["failed"]:

@@ -59,7 +59,9 @@ def status_page(status: Mapping[str, Any], *, width: int | None, colour: bool = 
 
 
 def process_table(processes: Sequence[Process], *, width: int | None, colour: bool = False) -> list[str]:
-    """A head and one line a process. What does not fit ``width`` is shortened: why, the name, the last exit."""
+    """A head and one line a process; nothing for none. What does not fit ``width`` is shortened: why, the name, the last exit."""
+    if not processes:
+        return []
     rows = [_row(process) for process in processes]
     widths = [max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(_HEADS)]
     if not any(row[6] for row in rows):

@@ -27,6 +27,10 @@ LAST = {"cause": "spawn-failed", "signal": None, "code": None, "status": 127, "d
 LONG = process("a-process-with-a-rather-long-name", "exited with status 3; gave up after 3 restarts in a row", LAST)
 
 
+def test_of_no_processes_there_is_no_table() -> None:
+    assert process_table([], width=40) == []
+
+
 def test_where_there_is_room_nothing_is_shortened() -> None:
     assert process_table([LONG], width=None)[1].endswith("gave up after 3 restarts in a row")
     assert process_table([LONG], width=140) == process_table([LONG], width=None)
