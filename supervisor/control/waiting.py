@@ -44,7 +44,7 @@ async def settle(
     with trio.move_on_after(max(timeout, 0.0)):
         await _settle(supervisor, arrived, hasty)
         settled = True
-    states = [supervisor.status(name) for name in arrived]
+    states = [state for name in arrived if (state := _status(supervisor, name, arrived[name])) is not None]
     failed = [state.name for state in states if arrived[state.name](state) is False]
     return ActionReply(processes=states, settled=settled, failed=failed)
 
@@ -53,11 +53,22 @@ async def _settle(supervisor: Supervised, arrived: Mapping[str, Arrived], hasty:
     waiting = set(arrived)
     while True:
         change = supervisor.changed()
-        verdicts = {name: arrived[name](supervisor.status(name)) for name in waiting}
+        states = {name: _status(supervisor, name, arrived[name]) for name in waiting}
+        verdicts = {name: True if state is None else arrived[name](state) for name, state in states.items()}
         waiting = {name for name, verdict in verdicts.items() if verdict is None}
         if not waiting or (hasty and False in verdicts.values()):
             return
         await change.wait()
+
+
+def _status(supervisor: Supervised, name: str, arrived: Arrived) -> ProcessStatus | None:
+    """None: it was taken away meanwhile, and so it has stopped. Raises ControlError if it was awaited elsewhere."""
+    try:
+        return supervisor.status(name)
+    except ControlError:
+        if arrived is not has_stopped:
+            raise
+        return None
 
 
 def has_started(status: ProcessStatus) -> bool | None:

@@ -31,6 +31,7 @@ from supervisor.output.process_output import OutputLine
 from supervisor.output.ring import Line
 from supervisor.output.sinks import Counters
 from supervisor.output.terminal import TerminalStream
+from supervisor.roster import no_such_process
 
 LIMITS = Limits()
 
@@ -92,6 +93,8 @@ class FakeSupervisor:
         return tuple(self._all)
 
     def status(self, name: str) -> ProcessStatus:
+        if name not in self._all:
+            raise no_such_process(name)
         return self._all[name]
 
     def statuses(self) -> list[ProcessStatus]:
@@ -145,6 +148,10 @@ class FakeSupervisor:
         self.outputs[name] = FakeOutput()
         self.become(name, State.STARTING)
         return self.outputs[name]
+
+    def take_away(self, name: str) -> None:
+        self.become(name, State.STOPPED, pid=None)
+        del self._all[name]
 
     def become(
         self,

@@ -18,7 +18,7 @@ from ocelot.wire.protocol import Role
 from supervisor.control.actions import unknown
 from supervisor.control.connection import Request
 from supervisor.control.endpoints import OPERATIONS, control_answer, metrics_answer
-from tests.control.fakes import FakeMachine, body_of, request, status_of, talk
+from tests.control.fakes import FakeMachine, FakeSupervisor, body_of, request, status_of, talk
 
 
 def ask(
@@ -350,6 +350,24 @@ def test_one_may_wait_for_days() -> None:
     _, answer, took = play(FakeMachine(), "/v1/processes/web/wait", b'{"condition": "stopped", "timeout": 172800}')
     assert not answer["settled"]
     assert took == pytest.approx(172800)
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "status"),
+    [
+        ("stop", b'{"names": ["web", "db"]}', 200),
+        ("wait", b'{"names": ["web", "db"], "condition": "stopped"}', 200),
+        ("restart", b'{"names": ["web", "db"]}', 404),
+        ("wait", b'{"names": ["web", "db"], "condition": "exited"}', 404),
+    ],
+)
+def test_what_is_taken_away_meanwhile_has_stopped_and_no_more(target: str, body: bytes, status: int) -> None:
+    fake = FakeSupervisor("web", "web-2", "db")
+    later = [lambda: fake.take_away("db"), lambda: fake.become("web", State.STOPPED, pid=None)]
+    found, answer, _ = play(FakeMachine(supervisor=fake), f"/v1/processes/{target}", body, *later)
+    assert found == status
+    if status == 200:
+        assert (answer["settled"], [each["name"] for each in answer["processes"]]) == (True, ["web"])
 
 
 def test_no_wait_answers_at_once() -> None:
