@@ -10,7 +10,7 @@ import os
 import sys
 
 from ocelot import __version__
-from ocelot.errors import ControlError, OcelotError, UsageError, no_command
+from ocelot.errors import ControlError, OcelotError, UsageError, describe, no_command
 from ocelot.verbs.outcome import EXITS, FAILED, INTERRUPTED, OK, USAGE, complain, exit_of
 from ocelot.verbs.terminal import tolerate
 from ocelot.wire.client import DEFAULT_SOCKET, call, default_socket
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's own flush at exit does not complain
         return FAILED
     except OSError as error:
-        return complain(OcelotError(f"cannot go on: {error}"), FAILED)
+        return complain(OcelotError(f"cannot go on: {describe(error)}"), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
 
