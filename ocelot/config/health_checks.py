@@ -12,7 +12,7 @@ from ocelot.config.addresses import UNIX_MAX, parse_address, parse_statuses
 from ocelot.config.findings import Path, quoted
 from ocelot.config.places import Places, present
 from ocelot.config.program_checks import check_program, check_time
-from ocelot.config.values import format_duration
+from ocelot.config.values import format_duration, parse_pattern
 
 T = TypeVar("T")
 
@@ -141,9 +141,9 @@ def _log(key: str, handler: structs.LogPattern, process: structs.Process, path: 
     if not handler.pattern:
         places.error((*here, "pattern"), "must not be empty")
     try:
-        re.compile(handler.pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        places.error((*here, "pattern"), f"{quoted(handler.pattern)} is not a regular expression: {error}")
+        parse_pattern(handler.pattern)
+    except ValueError as error:
+        places.error((*here, "pattern"), str(error))
     destinations = [process.log.stdout.destination, process.log.stderr.destination]
     if all(isinstance(each, structs.Null | structs.Direct) for each in destinations):
         places.error((*here, "type"), "ocelot does not see the output of this process", "let log.stdout be relayed")

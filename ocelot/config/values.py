@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import warnings
 
 from ocelot.config.findings import quoted, suggest
 
@@ -231,6 +232,15 @@ def parse_mode(text: str) -> int:
     if len(digits.lstrip("0")) > 4 or int(digits, 8) > 0o7777:
         raise ValueError(f'{quoted(text)} is too large for a mode: write for example "0644" or "1777"')
     return int(digits, 8)
+
+
+def parse_pattern(text: str) -> re.Pattern[str]:
+    """A regular expression. What Python warns about (``[[`` may mean something else one day) goes to nobody's console."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{quoted(text)} is not a regular expression: {error}") from None
 
 
 def is_numeric_address(host: str) -> bool:

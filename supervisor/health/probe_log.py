@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
 
+from ocelot.config.values import parse_pattern
 from supervisor.output.ring import Line
 
 LINE_MAX = 4096
@@ -26,7 +26,7 @@ class LogWatch:
 
     def __init__(self, output: Watched, pattern: str) -> None:
         self._output = output
-        self._search = re.compile(pattern).search
+        self._search = parse_pattern(pattern).search
         self._watching: AbstractContextManager[None] | None = None
         self._line: str | None = None
         self._found = trio.Event()

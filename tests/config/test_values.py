@@ -12,6 +12,7 @@ from ocelot.config.values import (
     is_numeric_address,
     parse_duration,
     parse_mode,
+    parse_pattern,
     parse_signal,
     parse_size,
 )
@@ -186,3 +187,9 @@ def test_absurd_numbers_are_explained_too(text: str) -> None:
     for parse in (parse_duration, parse_size):
         with pytest.raises(ValueError, match=r"is not a|has no unit"):
             parse(text)
+
+
+def test_a_pattern_that_python_warns_about_is_taken_in_silence() -> None:
+    assert parse_pattern("[[ready]").search("[ready]")
+    with pytest.raises(ValueError, match=r'"\(" is not a regular expression: missing \)'):
+        parse_pattern("(")
