@@ -123,7 +123,7 @@ def _built(findings: Findings, cls: Any, node: Node, path: Path, found: dict[str
             continue
         if field.type is not structs.Text:
             return INVALID
-        findings.broken.append((*path, field.key))
+        findings.refuse((*path, field.key))
         found[field.name] = ""
     return cls(**{name: value for name, value in found.items() if value is not INVALID})
 
@@ -317,7 +317,9 @@ def _map(kind: Any) -> Convert:
             findings.error(path, node, f"must be a mapping, not {describe(node)}", hint)
             return INVALID
         result: dict[str, Any] = {}
-        for key, (_, value) in node.entries.items():
+        for key, (key_node, value) in node.entries.items():
+            if text(findings, key_node, (*path, key)) is INVALID:
+                continue
             if isinstance(value, Scalar) and value.is_null and kind is structs.Text:
                 result[key] = ""
             elif isinstance(value, Scalar) and value.is_null and kind in vocabulary.LISTED:

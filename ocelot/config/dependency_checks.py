@@ -21,7 +21,7 @@ def check_dependencies(processes: Mapping[str, structs.Process], path: Path, pla
     """``dependsOn`` of all processes. A circle is told once, where it begins in the file."""
     for name, process in processes.items():
         for other, dependency in process.depends_on.items():
-            here = _place(process, other, (*path, name, "dependsOn"), places)
+            here = _place(other, (*path, name, "dependsOn"), places)
             if other == name:
                 places.error(here, f"{quoted(name)} cannot depend on itself", "remove it")
             elif other not in processes:
@@ -30,15 +30,15 @@ def check_dependencies(processes: Mapping[str, structs.Process], path: Path, pla
                 _condition(other, dependency, processes[other], here, places)
     known = {name: [each for each in targets if each != name] for name, targets in edges(processes).items()}
     for circle in cycles(known):
-        here = _place(processes[circle[0]], circle[1], (*path, circle[0], "dependsOn"), places)
+        here = _place(circle[1], (*path, circle[0], "dependsOn"), places)
         places.error(here, f"the dependencies go in a circle: {' -> '.join(circle)}", "remove one of them")
 
 
-def _place(process: structs.Process, other: str, path: Path, places: Places) -> Path:
+def _place(other: str, path: Path, places: Places) -> Path:
     """Where the dependency on ``other`` stands: its key in a map, its item in a list."""
     if places.given((*path, other)) or places.is_null((*path, other)):
         return (*path, other)
-    return (*path, list(process.depends_on).index(other))
+    return (*path, places.index(path, other))
 
 
 def _unknown(

@@ -47,12 +47,20 @@ class Findings:
     def __init__(self, text: str = "") -> None:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
-        self.broken: list[Path] = []
+        self.broken: set[Path] = set()
+        """What is wrong, or holds something that is: each place with all above it."""
+        self.refused: set[Path] = set()
+        """What is wrong itself."""
         self._lines = text.splitlines()
 
     def error(self, path: Path, node: Node | None, message: str, hint: str = "", *, also: Node | None = None) -> None:
-        self.broken.append(path)
+        self.refuse(path)
         self.errors.append(self._finding("error", path, node, message, hint, also))
+
+    def refuse(self, path: Path) -> None:
+        """Nothing more is to be said about the value at ``path``."""
+        self.refused.add(path)
+        self.broken.update(path[:depth] for depth in range(len(path) + 1))
 
     def warn(self, path: Path, node: Node | None, message: str, hint: str = "", *, also: Node | None = None) -> None:
         self.warnings.append(self._finding("warning", path, node, message, hint, also))

@@ -111,7 +111,7 @@ def _http(handler: structs.HttpGet, path: Path, places: Places) -> None:
         places.error((*path, "path"), f"{quoted(handler.path)} cannot be the path of a URL", "percent-encode it")
     for name, value in handler.headers.items():
         if not _TOKEN.fullmatch(name):
-            places.error((*path, "headers", name), f"{quoted(name)} cannot be the name of a header")
+            places.error((*path, "headers", name), f"{quoted(name)} cannot be the name of a header", key=True)
         elif any(letter in "\r\n\0" for letter in value):
             places.error((*path, "headers", name), "the value of a header is one line")
     if handler.expected_status is not None:

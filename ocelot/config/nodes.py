@@ -93,24 +93,25 @@ class Duplicate:
 def decode(data: bytes) -> str:
     """The text of a file. Raises Flaw when it is too large, or not text in UTF-8."""
     if len(data) > MAX_BYTES:
-        raise Flaw(0, 0, f"the file has {len(data)} bytes, the limit is {MAX_BYTES}", "check that it is the right file")
+        raise Flaw(0, 0, f"the file has more than {MAX_BYTES} bytes", "check that it is the right file")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Flaw(1, 1, "the file is encoded as UTF-16", "save it as UTF-8")
     if b"\0" in data:
-        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        line, _ = _after(data[: data.index(b"\0")].decode("utf-8", "replace"))
         raise Flaw(line, 0, "the file is binary: it contains a NUL byte", "check that it is the right file")
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode()  # utf-8-sig would be one more codec to carry
     except UnicodeDecodeError as error:
-        before = data.removeprefix(b"\xef\xbb\xbf")[: error.start]
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        raise Flaw(
-            before.count(b"\n") + 1,
-            column,
-            f"byte 0x{error.object[error.start]:02x} is not UTF-8",
-            "save the file as UTF-8",
-        ) from None
+        line, column = _after(data.removeprefix(b"\xef\xbb\xbf")[: error.start].decode())
+        byte = error.object[error.start]
+        raise Flaw(line, column, f"byte 0x{byte:02x} is not UTF-8", "save the file as UTF-8") from None
     return text
+
+
+def _after(text: str) -> tuple[int, int]:
+    """Line and column of what follows ``text``, with the line breaks of YAML, of which "\\n" is only one."""
+    lines = f"{text}|".splitlines()
+    return len(lines), len(lines[-1])
 
 
 def parse(text: str, *, pure: bool = False) -> tuple[Node | None, list[Duplicate]]:
@@ -333,22 +334,32 @@ _PROBLEMS = (
     ("expected comment or line break", "unexpected text", 'after "|" or ">" the text starts in the next line'),
     ("expected chomping or indentation", "unexpected text", 'after "|" or ">" the text starts in the next line'),
     ("undefined tag handle", "tags are not supported", 'put a text that starts with "!" in quotes'),
+    ("found a tab character", "a tab is used for indentation", "YAML is indented with spaces"),
+    ("scanning a tag", "tags are not supported", 'put a text that starts with "!" in quotes'),
+    (
+        "mapping keys are not allowed",
+        "a question mark is not allowed here",
+        'put a text that starts with "?" in quotes',
+    ),
+    ("indentation indicator", "unexpected text", 'after "|" or ">" the text starts in the next line'),
     ("incompatible YAML document", "only YAML 1.1 and 1.2 are understood", "remove the %YAML line"),
     ("found unknown escape character", "unknown escape in double quotes", "double the backslash, or use single quotes"),
     ("expected <document start>", *_OUTSIDE),
     ("expected '<document start>'", *_OUTSIDE),
 )
-# The same for what was opened and never closed: its beginning is the place to show.
-_UNCLOSED = (
+# The same where the beginning of it all is the place to show.
+_BEGUN = (
     ("expected ',' or ']'", "this list is not closed", 'add "," or "]"'),
     ("expected ',' or '}'", "this mapping is not closed", 'add "," or "}"'),
     ("unexpected end of stream", "this quoted text is not closed", "add the missing quote"),
+    ("scanning a directive", 'a line cannot begin with "%"', "put the text in quotes, or remove the line"),
 )
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> Flaw:
     problem = error.problem or str(error)
-    for piece, message, hint in _UNCLOSED:
+    problem += f" {error.context}" if error.context else ""
+    for piece, message, hint in _BEGUN:
         if piece in problem and error.context_mark:
             return Flaw(error.context_mark.line + 1, error.context_mark.column + 1, message, hint)
     mark = error.problem_mark or error.context_mark
@@ -365,13 +376,11 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> Flaw:
     for piece, message, hint in _PROBLEMS:
         if piece in problem:
             return Flaw(line, column, message, hint)
-    context = f" {error.context}" if error.context else ""
-    return Flaw(line, column, f"not valid YAML: {problem}{context}")
+    return Flaw(line, column, f"not valid YAML: {problem}")
 
 
 def _unreadable(error: yaml.reader.ReaderError, text: str) -> Flaw:
     letter = error.character if isinstance(error.character, int) else ord(error.character[:1])
     position = text.find(chr(letter))
-    before = text[: max(position, 0)]
-    column = len(before) - before.rfind("\n")
-    return Flaw(before.count("\n") + 1, column, f"the control character U+{letter:04X} is not allowed", "remove it")
+    line, column = _after(text[: max(position, 0)])
+    return Flaw(line, column, f"the control character U+{letter:04X} is not allowed", "remove it")

@@ -248,7 +248,9 @@ def _modules(modules: structs.Modules, path: Path, places: Places) -> None:
             seen[module] = index
     for module in modules.parameters:
         if module_name(module) not in seen and not places.broken((*path, "names")):
-            places.warn((*path, "parameters", module), f'{quoted(module)} is not among "names"', "add it there")
+            places.warn(
+                (*path, "parameters", module), f'{quoted(module)} is not among "names"', "add it there", key=True
+            )
     if modules.mode == "list" and modules.dep_file_path is None and not places.booting:
         _module_order(seen, (*path, "names"), places)
 
@@ -348,15 +350,15 @@ def _sysctl(settings: dict[str, str], path: Path, places: Places) -> None:
         here = (*path, key)
         if key.startswith("/"):
             name = key.removeprefix("/proc/sys/").strip("/").replace("/", ".")
-            places.error(here, f"{quoted(key)} is a path", f'write "{name}"')
+            places.error(here, f"{quoted(key)} is a path", f'write "{name}"', key=True)
             continue
         plain = _sysctl_path(key)
         parts = plain.split("/")
         if len(parts) < 2 or not all(part.strip() and part not in (".", "..") for part in parts):
-            places.error(here, f"{quoted(key)} is not a sysctl", 'write for example "net.core.somaxconn"')
+            places.error(here, f"{quoted(key)} is not a sysctl", 'write for example "net.core.somaxconn"', key=True)
         elif plain in seen:
             message = f"is the same sysctl as {quoted(seen[plain])}"
-            places.warn(here, message, "remove one of them", also=(*path, seen[plain]))
+            places.warn(here, message, "remove one of them", also=(*path, seen[plain]), key=True)
         else:
             seen[plain] = key
 

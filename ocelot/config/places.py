@@ -31,20 +31,24 @@ class Places:
     def __init__(self, document: Node | None, findings: Findings) -> None:
         self._document = document
         self._findings = findings
-        self._refused = set(findings.broken)
+        self._refused = set(findings.refused)
         self.booting = False
         """Whether the file is about to be carried out: then what is on the machine tells more than a guess from the file."""
 
-    def error(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
+    def error(self, path: Path, message: str, hint: str = "", *, also: Path | None = None, key: bool = False) -> None:
+        """``key``: it is about the last key of ``path``, not about its value, which may stand in another line."""
         node, actual, _ = self._locate(path)
         if self._is_said(path, actual):
             return
+        node = (self._key(path) if key else None) or node
         self._findings.error(actual, node, message, hint, also=self._locate(also)[0] if also else None)
 
-    def warn(self, path: Path, message: str, hint: str = "", *, also: Path | None = None) -> None:
+    def warn(self, path: Path, message: str, hint: str = "", *, also: Path | None = None, key: bool = False) -> None:
+        """As above."""
         node, actual, _ = self._locate(path)
         if self._is_said(path, actual):
             return
+        node = (self._key(path) if key else None) or node
         self._findings.warn(actual, node, message, hint, also=self._locate(also)[0] if also else None)
 
     def _is_said(self, path: Path, actual: Path) -> bool:
@@ -64,12 +68,23 @@ class Places:
     def broken(self, path: Path) -> bool:
         """Whether something at ``path`` or below it is wrong, so that the record there holds less than the file."""
         _, actual, _ = self._locate(path)
-        return any(each[: len(actual)] == actual for each in self._findings.broken)
+        return actual in self._findings.broken
 
     def line(self, path: Path) -> int:
         """The line of the value at ``path``, or of what is nearest above it; 0 in an empty file."""
         node, _, _ = self._locate(path)
         return node.line if node else 0
+
+    def index(self, path: Path, text: str) -> int:
+        """Which item of the list at ``path`` reads ``text``; the first, or 0."""
+        node, _, _ = self._locate(path)
+        items = node.items if isinstance(node, Sequence) else ()
+        return next((i for i, item in enumerate(items) if isinstance(item, Scalar) and item.text == text), 0)
+
+    def _key(self, path: Path) -> Scalar | None:
+        holder, _, _ = self._locate(path[:-1])
+        entry = holder.entries.get(str(path[-1])) if isinstance(holder, Mapping) else None
+        return entry[0] if entry else None
 
     def _locate(self, path: Path) -> tuple[Node | None, Path, bool]:
         """The node at ``path`` (or the nearest above it), the path as the file spells it, and whether it is that."""

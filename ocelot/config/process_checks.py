@@ -92,12 +92,12 @@ def _orders(processes: dict[str, structs.Process], path: Path, places: Places) -
 
 def _name(name: str, path: Path, places: Places) -> None:
     if not name:
-        places.error(path, "a process needs a name")
+        places.error(path, "a process needs a name", key=True)
     elif len(name) > MAX_NAME:
-        places.error(path, f"the name of a process has {len(name)} characters, the limit is {MAX_NAME}")
+        places.error(path, f"the name of a process has {len(name)} characters, the limit is {MAX_NAME}", key=True)
     elif not all(letter.isalnum() or letter in "-._@:+" for letter in name) or name.startswith("-"):
         hint = "use letters, digits, dots, hyphens and underscores"
-        places.error(path, f"{quoted(name)} cannot be the name of a process", hint)
+        places.error(path, f"{quoted(name)} cannot be the name of a process", hint, key=True)
 
 
 def _restart_policy(process: structs.Process, path: Path, places: Places) -> None:

@@ -29,4 +29,4 @@ def check_working_directory(directory: str | None, path: Path, places: Places) -
 def check_environment(environment: dict[str, str], path: Path, places: Places) -> None:
     for name in environment:
         if not name or any(letter.isspace() or letter in "=\0" for letter in name):
-            places.error((*path, name), f"{quoted(name)} cannot be the name of an environment variable")
+            places.error((*path, name), f"{quoted(name)} cannot be the name of an environment variable", key=True)

@@ -52,7 +52,7 @@ def _problem(finding: Finding, filename: str, colour: bool) -> str:
     text = f"{place}: {severity_text}: {path}{message}{hint}\n"
     if finding.also_line and finding.also_line < finding.line:
         text += _excerpt(finding.also_line, 0, finding.also_source)
-    if finding.line and finding.source:
+    if finding.line and finding.source and finding.column <= len(finding.source) + 1:  # it may have been cut
         text += _excerpt(finding.line, finding.column, finding.source)
     if finding.also_line > finding.line:
         text += _excerpt(finding.also_line, 0, finding.also_source)

@@ -80,9 +80,11 @@ def _plain(node: nodes.Node | None) -> object:
         ),
         ("console: a".encode("utf-16"), "f:1:1: the file is encoded as UTF-16 (save it as UTF-8)"),
         ("# é\nconsole: é".encode("latin-1"), "f:1:3: byte 0xe9 is not UTF-8 (save the file as UTF-8)"),
+        (b"# \xe2\x80\xa8\r\rconsole: \xff", "f:4:10: byte 0xff is not UTF-8 (save the file as UTF-8)"),
+        (b"# a\r# b\x01", "f:2:4: the control character U+0001 is not allowed (remove it)"),
         (
             b" " * (nodes.MAX_BYTES + 1),
-            "f: the file has 4194305 bytes, the limit is 4194304 (check that it is the right file)",
+            "f: the file has more than 4194304 bytes (check that it is the right file)",
         ),
     ],
 )

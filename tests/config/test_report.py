@@ -35,6 +35,11 @@ def test_of_a_long_line_the_part_around_the_caret_is_shown() -> None:
     assert shown[1][shown[2].index("^")] == "1"
 
 
+def test_a_place_far_beyond_what_is_kept_of_a_line_is_named_without_it() -> None:
+    text = "preSwitch: {environment: {A: " + "x" * 5000 + "}, hooks: 1}\n" + HANDOFF
+    assert render(load(text.encode(), "f", "bootstrap"), "f").count("\n") == 1
+
+
 def test_a_tab_keeps_the_caret_in_its_place() -> None:
     loaded = load(("console:\t[]\n" + HANDOFF).encode(), "f", "bootstrap")
     assert render(loaded, "f").splitlines()[1:] == ["     1 | console:\t[]", "       |         \t^"]
