@@ -21,8 +21,11 @@ def run(options: argparse.Namespace) -> int:
     text = write(draft)
     problems = check(text)
     if options.output:
-        with open(options.output, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with open(options.output, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise OcelotError(f'cannot write "{options.output}": {error.strerror}') from None
     else:
         sys.stdout.write(text)
     done = sum(not entry.withheld for entry in draft.entries)

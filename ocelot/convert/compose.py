@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -46,6 +46,7 @@ _WHY = {
     "platform": "",
     "pull_policy": "",
 }
+_Convert = Callable[[Any, Entry, str], None]
 _SILENT = {"init", "version", "container_name", "pull_policy", "platform"}
 
 
@@ -66,7 +67,11 @@ def read(path: str) -> Draft:
     for name, service in document["services"].items():
         if not isinstance(service, dict):
             raise OcelotError(f'cannot convert "{path}": services.{name} is no mapping')
-        draft.entries.append(_service(str(name), _interpolated(service, draft), folder))
+        try:
+            filled = _interpolated(service, draft)
+        except RecursionError:
+            raise OcelotError(f'cannot convert "{path}": services.{name} has an alias of itself') from None
+        draft.entries.append(_service(str(name), filled, folder))
     _tidy_dependencies(draft)
     return draft
 
@@ -107,13 +112,30 @@ def _service(name: str, service: Mapping[str, Any], folder: str) -> Entry:
         if key in rest:
             value = rest.pop(key)
             if value is not None:
-                convert(value, entry, folder)
+                _take(key, value, convert, entry, folder)
     for key in ("command", "entrypoint"):
         rest.pop(key, None)
     for key, value in rest.items():
         if key not in _SILENT and not str(key).startswith("x-"):
             entry.lose(f"{key}: {_short(value)}", _WHY.get(key, "there is no counterpart"))
     return entry
+
+
+_UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+"""What reading a value of an unexpected form ends in: a list in place of a mapping, a word in place of a number."""
+
+
+def _take(key: str, value: Any, convert: _Convert, entry: Entry, folder: str) -> None:
+    try:
+        convert(value, entry, folder)
+    except _UNREADABLE:
+        entry.lose(f"{key}: {_short(value)}", "it could not be read")
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list is wanted")
+    return value
 
 
 def _command(service: Mapping[str, Any], entry: Entry) -> None:
@@ -137,10 +159,14 @@ def _short(value: Any) -> str:
 
 
 def _environment(value: Any, entry: Entry, _folder: str) -> None:
-    pairs = value.items() if isinstance(value, dict) else [str(item).partition("=")[::2] for item in value]
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    else:  # without a sign, the value is that of whoever calls compose, as it is for null
+        parts = [str(item).partition("=") for item in _list(value)]
+        pairs = [(key, text if sign else None) for key, sign, text in parts]
     found = {}
     for key, item in pairs:
-        item = os.environ.get(str(key)) if item in (None, "") and not isinstance(value, dict) else item
+        item = os.environ.get(str(key)) if item is None else item
         if item is None:
             entry.lose(f"environment {key}", "it is not set here")
         else:
@@ -151,11 +177,14 @@ def _environment(value: Any, entry: Entry, _folder: str) -> None:
 
 def _env_file(value: Any, entry: Entry, folder: str) -> None:
     files = [
-        item.get("path") if isinstance(item, dict) else item for item in (value if isinstance(value, list) else [value])
+        item if isinstance(item, dict) else {"path": item} for item in (value if isinstance(value, list) else [value])
     ]
-    entry.keys["environmentFile"] = os.path.join(folder, str(files[-1]))
-    for name in files[:-1]:
-        entry.lose(f"env_file: {name}", "one file only: the last wins; put them together")
+    for item in files[:-1]:
+        entry.lose(f"env_file: {item['path']}", "one file only: the last wins; put them together")
+    for item in files[-1:]:
+        entry.keys["environmentFile"] = os.path.join(folder, str(item["path"]))
+        if item.get("required") is False:
+            entry.lose(f"env_file: {_short(item)}", "the file must exist, or leave the key out")
 
 
 def _depends_on(value: Any, entry: Entry, _folder: str) -> None:
@@ -196,27 +225,29 @@ def _healthcheck(value: Any, entry: Entry, _folder: str) -> None:
     test = value.get("test")
     if value.get("disable") or test in (None, ["NONE"], "NONE"):
         return
-    if isinstance(test, str):
-        command = ["/bin/sh", "-c", test]
-    elif test[0] == "CMD-SHELL":
-        command = ["/bin/sh", "-c", str(test[1])]
-    else:
-        command = [str(item) for item in test[1:]]
-    period = _time(value.get("interval"), 30.0)
+    kind, *command = ["CMD-SHELL", test] if isinstance(test, str) else [str(item) for item in test]
+    if kind not in ("CMD", "CMD-SHELL") or not command:
+        raise ValueError("the first word says what the others are")
+    if kind == "CMD-SHELL":
+        command = ["/bin/sh", "-c", command[0]]
+    # zero stands for the default
+    period = _time(value.get("interval"), 0.0) or 30.0
+    timeout = _time(value.get("timeout"), 0.0) or 30.0
+    retries = int(value.get("retries") or 3)
     probe = {
         "handler": {"type": "exec", "command": command},
         "period": seconds(period),
-        "timeout": seconds(min(_time(value.get("timeout"), 30.0), period)),
-        "failureThreshold": int(value.get("retries", 3)),
+        "timeout": seconds(min(timeout, period)),
+        "failureThreshold": retries,
     }
     start = _time(value.get("start_period"), 0.0)
     if start:
-        interval = min(_time(value.get("start_interval"), 5.0), start)
+        interval = min(_time(value.get("start_interval"), 0.0) or 5.0, start)
         entry.keys["startupProbe"] = {
             "handler": probe["handler"],
             "period": seconds(interval),
-            "timeout": seconds(min(_time(value.get("timeout"), 30.0), interval)),
-            "failureThreshold": max(1, round(start / interval)) + int(value.get("retries", 3)),
+            "timeout": seconds(min(timeout, interval)),
+            "failureThreshold": max(1, round(start / interval)) + retries,
         }
     entry.keys["readinessProbe"] = probe
 
@@ -234,23 +265,24 @@ def _restart(value: Any, entry: Entry, _folder: str) -> None:
 
 
 def _deploy(value: Any, entry: Entry, folder: str) -> None:
+    known = {"replicas": _scale, "resources": _resources, "restart_policy": _restart_policy}
     for key, item in value.items():
-        if key == "replicas":
-            _scale(item, entry, folder)
-        elif key == "resources":
-            limits = item.get("limits") or {}
-            for name, convert in (("memory", _memory), ("cpus", _cpus), ("pids", _pids)):
-                if name in limits:
-                    convert(limits[name], entry, folder)
-            if item.get("reservations"):
-                entry.lose("deploy.resources.reservations", "there are only limits")
-        elif key == "restart_policy":
-            _restart_policy(item, entry, folder)
+        if key in known:
+            _take(f"deploy.{key}", item, known[key], entry, folder)
         else:
             entry.lose(f"deploy.{key}: {_short(item)}", "there is no counterpart")
 
 
-def _restart_policy(value: Mapping[str, Any], entry: Entry, folder: str) -> None:
+def _resources(value: Any, entry: Entry, folder: str) -> None:
+    limits = value.get("limits") or {}
+    for name, convert in (("memory", _memory), ("cpus", _cpus), ("pids", _pids)):
+        if name in limits:
+            convert(limits[name], entry, folder)
+    if value.get("reservations"):
+        entry.lose("deploy.resources.reservations", "there are only limits")
+
+
+def _restart_policy(value: Any, entry: Entry, folder: str) -> None:
     """That of ``deploy``, which wins over ``restart``."""
     entry.keys.pop("restartPolicy", None)
     _restart({"any": "always", "on-failure": "on-failure"}.get(value.get("condition", "any"), "no"), entry, folder)
@@ -324,7 +356,7 @@ def _grace(value: Any, entry: Entry, _folder: str) -> None:
 
 
 def _capabilities(value: Any, entry: Entry, _folder: str) -> None:
-    entry.keys["capabilities"] = {"ambient": ["CAP_" + str(name).upper().removeprefix("CAP_") for name in value]}
+    entry.keys["capabilities"] = {"ambient": ["CAP_" + str(name).upper().removeprefix("CAP_") for name in _list(value)]}
 
 
 def _tty(value: Any, entry: Entry, _folder: str) -> None:
@@ -346,7 +378,7 @@ def _plain(key: str) -> Any:
 
 
 def _groups(value: Any, entry: Entry, _folder: str) -> None:
-    entry.keys["supplementaryGroups"] = [str(name) for name in value]
+    entry.keys["supplementaryGroups"] = [str(name) for name in _list(value)]
 
 
 _KEYS = {

@@ -181,10 +181,15 @@ def _ioclass(values: list[str], entry: Entry) -> None:
     known = {"1": "realtime", "realtime": "realtime", "2": "best-effort", "best-effort": "best-effort", "3": "idle", "idle": "idle"}  # fmt: skip
     if values[-1] in known:
         entry.keys.setdefault("ioprio", {})["class"] = known[values[-1]]
+    else:
+        entry.lose(f"IOSchedulingClass={values[-1]}", "there is no counterpart")
 
 
 def _iolevel(values: list[str], entry: Entry) -> None:
-    entry.keys.setdefault("ioprio", {"class": "best-effort"})["level"] = int(values[-1])
+    if values[-1].isdecimal():
+        entry.keys.setdefault("ioprio", {"class": "best-effort"})["level"] = int(values[-1])
+    else:
+        entry.lose(f"IOSchedulingPriority={values[-1]}", "it is no number")
 
 
 def _capabilities(ours: str) -> Callable[[list[str], Entry], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Mapping
 from configparser import Error, RawConfigParser
 from typing import Any
 
@@ -36,8 +37,8 @@ _READ = {
 
 def read(path: str) -> Draft:
     """Raises OcelotError."""
-    parser = _parse(path)
     draft = Draft(path)
+    parser = _parse(path, draft)
     here = os.path.dirname(os.path.abspath(path))
     for section in sorted(parser.sections(), key=lambda name: _priority(parser, name)):
         kind, _, name = section.partition(":")
@@ -62,19 +63,22 @@ def read(path: str) -> Draft:
     return draft
 
 
-def _parse(path: str) -> RawConfigParser:
-    parser = RawConfigParser(inline_comment_prefixes=(" ;", "\t;"), strict=False)
+def _parse(path: str, draft: Draft) -> RawConfigParser:
+    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)  # as supervisord has it
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file)
         if parser.has_option("include", "files"):
             for pattern in parser.get("include", "files").split():
-                pattern = pattern.replace("%(here)s", os.path.dirname(os.path.abspath(path)))
-                for name in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(path)), pattern))):
+                here = os.path.dirname(os.path.abspath(path))
+                names = sorted(glob.glob(os.path.join(here, pattern.replace("%(here)s", here))))
+                if not names:
+                    draft.lose(f"[include] files={pattern}", "there is no such file here")
+                for name in names:
                     with open(name, encoding="utf-8") as file:
                         parser.read_file(file)
     except (OSError, UnicodeDecodeError, Error) as error:
-        raise OcelotError(f'cannot read "{path}": {str(error).splitlines()[0]}') from None
+        raise OcelotError(f'cannot read "{path}": {" ".join(str(error).split())}') from None
     return parser
 
 
@@ -84,8 +88,10 @@ def _priority(parser: RawConfigParser, section: str) -> int:
 
 
 def _program(kind: str, name: str, options: dict[str, str], here: str) -> Entry:
-    entry = Entry(name)
-    options = {key: _expand(value, name, here, entry) for key, value in options.items()}
+    entry = Entry(re.sub(r"\s", "-", name))
+    known = {"program_name": name, "group_name": name, "here": here, "host_node_name": os.uname().nodename}
+    known["numprocs"] = options.get("numprocs", "1")
+    options = {key: _expand(value, known, entry) for key, value in options.items()}
     if not options.get("command"):
         raise OcelotError(f"cannot convert [{kind}:{name}]: it has no command", hint="add command=")
     entry.keys |= words.program(words.split(options["command"], f"command of [{kind}:{name}]"))
@@ -106,18 +112,19 @@ def _program(kind: str, name: str, options: dict[str, str], here: str) -> Entry:
     return entry
 
 
-def _expand(text: str, name: str, here: str, entry: Entry) -> str:
+def _expand(text: str, known: Mapping[str, str], entry: Entry) -> str:
     def value(match: re.Match[str]) -> str:
         key = match[1]
         if key == "process_num":
             entry.lose(match.group(), "each replica has its number in OCELOT_REPLICA: use a shell to put it in")
             return "0"
-        known = {"program_name": name, "group_name": name, "here": here, "host_node_name": os.uname().nodename}
         if key.startswith("ENV_"):
             entry.lose(
                 match.group(), f"an environment variable of whoever starts it: {key[4:]} was put in as it is now"
             )
             return os.environ.get(key[4:], "")
+        if key not in known:
+            entry.lose(match.group(), "unknown")
         return known.get(key, match.group())
 
     return re.sub(r"%\((\w+)\)(\d*[sd])", value, text)
@@ -129,8 +136,18 @@ def _surroundings(options: dict[str, str], entry: Entry) -> None:
             entry.keys[ours] = options[key]
     if options.get("environment"):
         entry.keys["environmentVariables"] = environment(options["environment"], entry)
-    if int(options.get("numprocs", "1")) > 1:
-        entry.keys["replicas"] = int(options["numprocs"])
+    replicas = int(_number(options, "numprocs", 1, entry))
+    if replicas > 1:
+        entry.keys["replicas"] = replicas
+
+
+def _number(options: Mapping[str, str], key: str, default: float, entry: Entry) -> float:
+    text = options.get(key, "").strip()
+    if re.fullmatch(r"-?\d+(\.\d+)?", text, re.ASCII):
+        return float(text)
+    if text:
+        entry.lose(f"{key}={text}", "it is no number")
+    return default
 
 
 _PAIR = re.compile(r"""\s*([^\s=,]+)\s*=\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?:,|$)""")
@@ -157,11 +174,10 @@ def _restarts(options: dict[str, str], entry: Entry) -> None:
         policy["type"] = "Always"
     if not policy:
         return
-    start = float(options.get("startsecs", "1"))
     policy |= {
-        "maxRetries": int(options.get("startretries", "3")),
+        "maxRetries": int(_number(options, "startretries", 3, entry)),
         "backoff": "1s",
-        "resetAfter": seconds(max(start, 1.0)),
+        "resetAfter": seconds(max(_number(options, "startsecs", 1, entry), 1.0)),
     }
     if codes != [0] and again == "unexpected":
         policy["successExitCodes"] = codes
@@ -171,7 +187,7 @@ def _restarts(options: dict[str, str], entry: Entry) -> None:
 def _stopping(options: dict[str, str], entry: Entry) -> None:
     if options.get("stopsignal", "TERM").upper().removeprefix("SIG") != "TERM":
         entry.keys["shutdownSignal"] = "SIG" + options["stopsignal"].upper().removeprefix("SIG")
-    entry.keys["terminationGracePeriod"] = seconds(max(1.0, float(options.get("stopwaitsecs", "10"))))
+    entry.keys["terminationGracePeriod"] = seconds(max(1.0, _number(options, "stopwaitsecs", 10, entry)))
     for key in ("stopasgroup", "killasgroup"):
         if key in options and not _true(options[key]):
             entry.lose(f"{key}={options[key]}", "a stop means the whole process group")
@@ -180,7 +196,7 @@ def _stopping(options: dict[str, str], entry: Entry) -> None:
 def _logs(options: dict[str, str], entry: Entry, here: str) -> None:
     log = {}
     for stream in ("stdout", "stderr"):
-        target = _stream(options, stream, here)
+        target = _stream(options, stream, here, entry)
         if target is not None:
             log[stream] = target
         path = options.get(f"{stream}_logfile", "AUTO")
@@ -194,7 +210,7 @@ def _logs(options: dict[str, str], entry: Entry, here: str) -> None:
         entry.keys["log"] = log
 
 
-def _stream(options: dict[str, str], stream: str, here: str) -> dict[str, Any] | None:
+def _stream(options: dict[str, str], stream: str, here: str, entry: Entry) -> dict[str, Any] | None:
     if _true(options.get(f"{stream}_syslog", "false")) or options.get(f"{stream}_logfile") == "syslog":
         return {"destination": {"type": "syslog"}}
     path = options.get(f"{stream}_logfile", "AUTO")
@@ -210,8 +226,11 @@ def _stream(options: dict[str, str], stream: str, here: str) -> dict[str, Any] |
     ):
         return None
     found: dict[str, Any] = {"destination": {"type": "file", "path": os.path.join(here, path)}}
-    limit = words.size(options.get(f"{stream}_logfile_maxbytes", "50MB"))
-    backups = int(options.get(f"{stream}_logfile_backups", "10"))
+    text = options.get(f"{stream}_logfile_maxbytes", "50MB")
+    limit = words.size(text)
+    if limit is None:
+        entry.lose(f"{stream}_logfile_maxbytes={text}", "it is no size")
+    backups = int(_number(options, f"{stream}_logfile_backups", 10, entry))
     if limit and limit != "0B":
         found["rotation"] = {"maxSizeBytes": limit, "maxFiles": max(backups, 1)}
     return found
@@ -221,7 +240,7 @@ def _socket(options: dict[str, str], entry: Entry) -> None:
     address = options.get("socket", "").replace("%%", "%")
     socket: dict[str, Any] = {"name": entry.name, "listen": address}
     if options.get("socket_backlog"):
-        socket["backlog"] = int(options["socket_backlog"])
+        socket["backlog"] = int(_number(options, "socket_backlog", 4096, entry))
     if address.startswith("unix://"):
         if options.get("socket_mode"):
             socket["mode"] = options["socket_mode"]

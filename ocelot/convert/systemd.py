@@ -127,15 +127,17 @@ def _executable(line: str, unit: Unit, entry: Entry) -> list[str]:
     prefixes = re.match(r"[-@:+!|]*", line)
     assert prefixes is not None
     found = split(expand(line[prefixes.end() :].strip(), unit))
+    if not found:
+        raise OcelotError(f"cannot convert {unit.name}: an empty command line")
     marks = prefixes.group()
     if "@" in marks and len(found) > 1:
         entry.lose(f"@ before {found[0]}", f"its name (argv[0]) is the program's, not {found[1]}")
         del found[1]
+    if "-" in marks:
+        entry.lose(f"- before {found[0]}", "its failure is not ignored")
     for mark in "+!":
         if mark in marks:
             entry.lose(f"{mark} before {found[0]}", "it runs as the user of the process")
-    if not found:
-        raise OcelotError(f"cannot convert {unit.name}: an empty command line")
     return found
 
 

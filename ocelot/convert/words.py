@@ -20,7 +20,9 @@ def split(command: str, where: str) -> list[str]:
 
 
 def program(words: list[str]) -> dict[str, object]:
-    """``program`` and ``arguments``."""
+    """``program`` and ``arguments``. Raises OcelotError when there is nothing."""
+    if not words:
+        raise OcelotError("cannot convert an empty command line")
     keys: dict[str, object] = {"program": words[0]}
     if words[1:]:
         keys["arguments"] = words[1:]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ocelot.convert import compose
 from ocelot.convert.command import convert
 from ocelot.convert.draft import write
 from ocelot.errors import OcelotError
@@ -152,3 +153,77 @@ def test_terminals(tmp_path: Path) -> None:
     assert "stdin" not in keys(draft, "none")
     assert losses(draft, "game") == ""
     assert "stdin_open: true" in losses(draft, "pipe")
+
+
+ODD = ("5", "word", "[a]", "[]", "{a: b}", "{}", "true", "1.5", "''")
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_values_of_an_unexpected_form_are_named_and_lost(tmp_path: Path, value: str) -> None:
+    for key in (*compose._KEYS, "command"):
+        draft = made(tmp_path, "compose.yaml", f"services: {{web: {{command: sleep 1, {key}: {value}}}}}\n")
+        assert draft.entries[0].keys["program"]
+    for key in ("replicas", "resources", "restart_policy"):
+        made(tmp_path, "compose.yaml", f"services: {{web: {{command: sleep 1, deploy: {{{key}: {value}}}}}}}\n")
+
+
+def test_what_could_not_be_read_is_a_comment(tmp_path: Path) -> None:
+    draft = made(
+        tmp_path,
+        "compose.yaml",
+        """
+        services:
+          web:
+            command: sleep 1
+            cpus: many
+            cap_add: ALL
+            healthcheck: {test: [curl, -f, x]}
+            deploy: {replicas: two, resources: {limits: {memory: 5m}}}
+        """,
+    )
+    assert keys(draft, "web") == {"program": "sleep", "arguments": ["1"], "resources": {"memoryMax": "5MiB"}}
+    for key in ("cpus: many", "cap_add: ALL", "healthcheck: {'test'", "deploy.replicas: two"):
+        assert key in losses(draft, "web")
+
+
+def test_the_environment_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERE", "1")
+    monkeypatch.delenv("NOT_HERE", raising=False)
+    draft = made(
+        tmp_path,
+        "compose.yaml",
+        """
+        services:
+          words: {command: x, environment: [HERE, HERE_NOT=, NOT_HERE, A=b=c]}
+          pairs: {command: x, environment: {HERE: null, NOT_HERE: null, EMPTY: ''}}
+          files: {command: x, env_file: [a.env, {path: b.env, required: false}]}
+          none: {command: x, env_file: []}
+        """,
+    )
+    assert keys(draft, "words")["environmentVariables"] == {"HERE": "1", "HERE_NOT": "", "A": "b=c"}
+    assert keys(draft, "pairs")["environmentVariables"] == {"HERE": "1", "EMPTY": ""}
+    assert "environment NOT_HERE" in losses(draft, "words")
+    assert "environment NOT_HERE" in losses(draft, "pairs")
+    assert keys(draft, "files")["environmentFile"] == str(tmp_path / "b.env")
+    assert "env_file: a.env" in losses(draft, "files")
+    assert "the file must exist" in losses(draft, "files")
+    assert "environmentFile" not in keys(draft, "none")
+
+
+def test_zero_in_a_health_check_stands_for_the_default(tmp_path: Path) -> None:
+    check = "{test: [CMD, x], interval: 0s, timeout: 0s, retries: 0, start_period: 10s, start_interval: 0s}"
+    draft = made(tmp_path, "compose.yaml", f"services: {{web: {{command: x, healthcheck: {check}}}}}\n")
+    handler = {"type": "exec", "command": ["x"]}
+    probe = {"handler": handler, "period": "30s", "timeout": "30s", "failureThreshold": 3}
+    assert keys(draft, "web")["readinessProbe"] == probe
+    assert keys(draft, "web")["startupProbe"] == {
+        "handler": handler,
+        "period": "5s",
+        "timeout": "5s",
+        "failureThreshold": 5,
+    }
+
+
+def test_a_compose_file_that_contains_itself(tmp_path: Path) -> None:
+    with pytest.raises(OcelotError, match=r"services\.web has an alias of itself"):
+        made(tmp_path, "compose.yaml", "services:\n  web: &web\n    command: x\n    labels: *web\n")

@@ -170,3 +170,36 @@ def test_sockets_and_streams_lose_what_does_not_fit_and_it_is_named(tmp_path: Pa
     assert keys(draft, "both")["log"] == {"stdout": {"destination": {"type": "syslog"}}}
     assert "stdout_logfile=/var/log/f" in losses(draft, "both")
     assert "strip_ansi=true" in write(draft)
+
+
+def test_comments_are_those_of_supervisord(tmp_path: Path) -> None:
+    text = "[program:web]\ncommand=/bin/web -a ;one\n    -b # two\n    -c;d\nautostart=true ; three\n"
+    draft = made(tmp_path, "supervisord.conf", text)
+    assert keys(draft, "web")["arguments"] == ["-a", "-b", "-c;d"]
+    assert losses(draft, "web") == ""
+
+
+NUMBERS = ("numprocs", "startsecs", "startretries", "stopwaitsecs", "stdout_logfile_backups", "stdout_logfile_maxbytes")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", ["many", "%(ENV_NOT_HERE)s"])
+def test_what_should_be_a_number(tmp_path: Path, key: str, value: str) -> None:
+    text = f"[program:web]\ncommand=/bin/web\nstdout_logfile=/var/log/web\n{key}={value}\n"
+    draft = made(tmp_path, "supervisord.conf", text)
+    assert keys(draft, "web")["program"] == "/bin/web"
+    assert (f"{key}=many" if value == "many" else value) in losses(draft, "web")
+
+
+def test_words_to_put_in(tmp_path: Path) -> None:
+    text = "[program:web app]\ncommand=/bin/web %(numprocs)d %(what)s\nnumprocs=3\n"
+    draft = made(tmp_path, "supervisord.conf", text)
+    assert keys(draft, "web-app")["arguments"] == ["3", "%(what)s"]
+    assert "%(what)s: unknown" in losses(draft, "web-app")
+
+
+def test_an_include_that_finds_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text("[program:a]\ncommand=/bin/a\n")
+    draft = made(tmp_path, "supervisord.conf", "[supervisord]\n[include]\nfiles=*.ini /not/here/*.conf\n")
+    assert keys(draft, "a")["program"] == "/bin/a"
+    assert draft.lost == ["[include] files=/not/here/*.conf: there is no such file here"]

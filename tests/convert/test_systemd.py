@@ -389,3 +389,16 @@ def test_whatever_is_lost_is_named(tmp_path: Path) -> None:
 def test_only_notify_reload_says_when_it_has_reloaded(tmp_path: Path, lines: str, notify: Any, signal: Any) -> None:
     draft = units(tmp_path, app_service=f"[Service]\nExecStart=/bin/app\n{lines}\n")
     assert (keys(draft, "app").get("notify"), keys(draft, "app").get("reloadSignal")) == (notify, signal)
+
+
+def test_prefixes_and_numbers_that_are_lost(tmp_path: Path) -> None:
+    draft = units(tmp_path, a_service="[Service]\nExecStart=-/bin/a\nIOSchedulingPriority=x\nIOSchedulingClass=y\n")
+    assert keys(draft, "a")["program"] == "/bin/a"
+    for lost in ("- before /bin/a", "IOSchedulingPriority=x", "IOSchedulingClass=y"):
+        assert lost in losses(draft, "a")
+
+
+@pytest.mark.parametrize("line", ["ExecStart=-", "ExecStart=/bin/a\nExecStartPre=@"])
+def test_a_command_line_of_nothing(tmp_path: Path, line: str) -> None:
+    with pytest.raises(OcelotError, match="empty command line"):
+        units(tmp_path, a_service=f"[Service]\n{line}\n")
