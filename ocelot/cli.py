@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 exit status:
-  0  done; for bootstrap, supervise and entry: the status of what ran, 128 + n for a signal
+  0  done; for bootstrap, supervise and entry: the status of what ran,
+     128 + n for a signal
   1  it failed, or the file is not valid
   2  the command line was wrong
 
@@ -126,11 +127,13 @@ def parser(only: str | None = None, *, images: bool = False) -> argparse.Argumen
     """
     import argparse
 
+    from ocelot.help import Formatter
+
     top = argparse.ArgumentParser(
         prog="ocelot",
         description="An init for microVMs and containers: boots, supervises and explains itself.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
     top.add_argument("--version", action="version", version=f"ocelot {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)

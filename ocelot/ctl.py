@@ -177,7 +177,7 @@ def _formatter(prog: str) -> HelpFormatter:
     from ocelot.help import Formatter
     from ocelot.verbs.terminal import columns
 
-    return Formatter(prog, width=min(columns() or 100, 100) - 2)
+    return Formatter(prog, width=min(columns() or 80, 100) - 2)
 
 
 def _sentence(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -81,3 +83,20 @@ def test_they_are_written_where_man_looks_for_them(tmp_path) -> None:
 def test_a_build_can_be_reproduced(monkeypatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     assert page("ocelotctl.1", trees()).splitlines()[0].split(" ")[3] == "1970-01-02"
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in dict.fromkeys(action.choices.values()):
+                yield from parsers(each)
+
+
+@pytest.mark.parametrize("name", ["ocelot", "ocelotctl"])
+def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for parser in parsers(trees()[name]):
+        text = parser.format_help()
+        assert [line for line in text.splitlines() if len(line) > 80] == [], parser.prog
+        assert not re.search(r"[a-z)]\.[A-Z]", text), parser.prog

@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         _try,
         "run a bootstrap file in throw-away namespaces on this machine",
         epilog="Needs no root, where the kernel lets users make namespaces. DIR stands for the root file system; nothing of\n"
-        "this machine or of DIR is changed."
+        "this machine or of DIR is changed. "
         "What is not namespaced (modules, sysctls of the host, devices, power) is shown, not done.",
     )
     trial.add_argument("file", metavar="FILE", help="the bootstrap file")

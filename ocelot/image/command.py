@@ -63,7 +63,8 @@ def _add_build(verbs: Commands) -> None:
         help="build an initramfs from a bootstrap file",
         description="Build an initramfs from a bootstrap file. Needs no root; the same inputs give the same bytes.",
         epilog="example, with the modules of the kernel that runs here:\n"
-        "  ocelot initramfs build -f bootstrap.yaml -o initramfs.img --kernel-version $(uname -r)",
+        "  ocelot initramfs build -f bootstrap.yaml -o initramfs.img \\\n"
+        "      --kernel-version $(uname -r)",
         formatter_class=Formatter,
     )
     build.add_argument("-f", "--file", required=True, help="the bootstrap file")

@@ -34,10 +34,18 @@ def ocelot(top: argparse.ArgumentParser) -> str:
         slanted("/etc/ocelot/bootstrap.yaml"),
         "What is booted from when neither --file nor the kernel command line names another.",
     )
+    page.tagged(slanted("/etc/ocelot/supervise.yaml"), "What ``ocelot supervise`` takes when no file is named.")
     page.tagged(slanted(DEFAULT_SOCKET), "The control socket, for ``ocelotctl``.")
     page.tagged(slanted("/run/ocelot/runtime"), "The interpreter and the libraries of ocelot, in a machine.")
     page.section("Kernel command line")
-    page.tagged(bold("ocelot.config=") + slanted("FILE"), "What to boot from.")
+    for word, value, meaning in (
+        ("ocelot.config=", "FILE", "What to boot from."),
+        ("ocelot.log=", "LEVEL", "In place of ``logLevel``."),
+        ("ocelot.onfatal=", "ACTION", "In place of ``onFatal.action``."),
+        ("ip=", "CLIENT::GATEWAY:NETMASK:HOSTNAME:DEVICE:none", "A static address, before the root is mounted."),
+    ):
+        page.tagged(bold(word) + slanted(value), meaning)
+    page.tagged(slanted("MODULE") + bold(".") + slanted("PARAMETER=VALUE"), "Reaches the modules that ocelot loads.")
     _see_also(page, "ocelotctl(1)", "ocelot-bootstrap(5)")
     return page.text()
 
