@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -309,6 +311,73 @@ def test_what_cannot_be_built_is_refused(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == ["b.yaml"], "a failed build leaves nothing"
+
+
+def test_an_output_that_is_no_file_is_written_to_and_stays_what_it_is(
+    ocelot: Ocelot, kept: Path, initramfs: Path, config: Path, tmp_path: Path
+) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    (tmp_path / "target").touch()
+    link.symlink_to("target")
+    with (tmp_path / "read").open("wb") as output, subprocess.Popen(["cat", pipe], stdout=output) as reader:
+        done = ocelot("initramfs", "build", "-f", config, "-o", pipe, "--cache", kept)
+        if not pipe.is_fifo():
+            reader.kill()  # it would wait for ever
+    assert done.returncode == 0, done.stderr
+    assert pipe.is_fifo()
+    assert (tmp_path / "read").read_bytes() == initramfs.read_bytes()
+    assert ocelot("initramfs", "build", "-f", config, "-o", link, "--cache", kept).returncode == 0
+    assert link.is_symlink()
+    assert (tmp_path / "target").read_bytes() == initramfs.read_bytes()
+
+
+def limited(checkout: Path, *arguments: str | os.PathLike[str], tmp: Path) -> subprocess.CompletedProcess[str]:
+    """Where no file may be larger than 1 MiB, which ends a write as a full disk does."""
+    return subprocess.run(
+        ["prlimit", "--fsize=1048576", sys.executable, "-m", "ocelot", *arguments],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": str(tmp)},
+    )
+
+
+def test_what_cannot_be_written_is_told_in_a_line_and_leaves_nothing(
+    checkout: Path, kept: Path, config: Path, runtime: Path, tmp_path: Path
+) -> None:
+    assert runtime.exists(), "so that the cache holds what it is made of"
+    for name in ("there", "tmp"):
+        (tmp_path / name).mkdir()
+    for folder in (tmp_path / "new", tmp_path / "there"):
+        build = ("runtime", "build", folder, "--prefix", "/usr/lib/ocelot", "--cache", kept)
+        done = limited(checkout, *build, tmp=tmp_path / "tmp")
+        assert done.returncode == 1
+        assert done.stderr.startswith(f'ocelot: cannot copy to "{folder}/')
+        assert done.stderr.endswith(": File too large\n")
+    build = ("initramfs", "build", "-f", config, "-o", tmp_path / "image", "--compress", "none", "--cache", kept)
+    done = limited(checkout, *build, tmp=tmp_path / "tmp")
+    assert (done.returncode, done.stderr) == (1, f'ocelot: cannot write "{tmp_path}/image": File too large\n')
+    assert sorted(os.listdir(tmp_path)) == ["there", "tmp"]
+    assert not any(os.listdir(tmp_path / name) for name in ("there", "tmp"))
+
+
+def test_a_build_that_is_terminated_leaves_nothing(checkout: Path, kept: Path, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # nobody reads it: there the build waits
+    build = subprocess.Popen(
+        [sys.executable, "-m", "ocelot", "initramfs", "build", "-f", config, "-o", tmp_path / "pipe", "--cache", kept],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": str(tmp_path / "tmp")},
+    )
+    with build:
+        deadline = time.monotonic() + 60
+        while not os.listdir(tmp_path / "tmp") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        build.terminate()
+    assert build.returncode == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 @pytest.mark.root

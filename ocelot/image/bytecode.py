@@ -53,9 +53,12 @@ def drop_docstrings(tree: ast.AST) -> None:
 
 def main() -> None:
     for source, destination, filename, docstrings in json.load(sys.stdin):
-        os.makedirs(os.path.dirname(destination) or ".", exist_ok=True)
-        with open(destination, "wb") as file:
-            file.write(compile_file(source, filename, docstrings=docstrings))
+        try:
+            os.makedirs(os.path.dirname(destination) or ".", exist_ok=True)
+            with open(destination, "wb") as file:
+                file.write(compile_file(source, filename, docstrings=docstrings))
+        except OSError as error:
+            sys.exit(f"{os.strerror(error.errno or 0)}: {error.filename or destination}")
 
 
 if __name__ == "__main__":

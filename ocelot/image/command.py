@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import stat
 import sys
 from typing import TypeAlias
@@ -113,9 +114,15 @@ def _say(line: str) -> None:
         print(f"ocelot: {line} ...", file=sys.stderr, flush=True)
 
 
+def _clean_up_when_terminated() -> None:
+    """SIGTERM ends a build as Ctrl-C does, so that nothing half-made stays behind."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
 def _build_initramfs(options: argparse.Namespace) -> int:
     from ocelot.image.initramfs import Recipe, build
 
+    _clean_up_when_terminated()
     image = build(
         Recipe(
             options.file,
@@ -185,6 +192,7 @@ def _print_summary(path: str, marker: dict[str, object], sizes: dict[str, int]) 
 def _build_runtime(options: argparse.Namespace) -> int:
     from ocelot.image.runtime import build_runtime
 
+    _clean_up_when_terminated()
     built = build_runtime(options.folder, prefix=options.prefix, tls=options.tls, cache=_cache(options), say=_say)
     if not built.stripped:
         print("ocelot: note: strip is not installed (package binutils): the runtime is larger", file=sys.stderr)

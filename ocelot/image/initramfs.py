@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -325,20 +324,24 @@ def _programs(config: Bootstrap, included: Sequence[cpio.Entry]) -> Iterator[cpi
 
 
 def _write(recipe: Recipe, archives: Sequence[Sequence[cpio.Entry]], cache: str, say: Callable[[str], None]) -> int:
-    target = os.path.abspath(recipe.output)
-    unfinished = f"{target}.unfinished-{os.getpid()}"
+    """The size in bytes. What is no file (/dev/null, a pipe) is written to and stays what it is."""
+    target = os.path.realpath(recipe.output)
+    replaced = os.path.isfile(target) or not os.path.exists(target)
+    unfinished = f"{target}.unfinished-{os.getpid()}" if replaced else target
+    size = 0
     try:
         with open(unfinished, "wb") as output:
             for entries in archives:
                 plain = b"".join(cpio.write(cpio.arrange(entries)))
-                output.write(_compressed(plain, recipe, cache, say))
-        os.replace(unfinished, target)
+                size += output.write(_compressed(plain, recipe, cache, say))
+        if replaced:
+            os.replace(unfinished, target)
     except OSError as error:
         raise OcelotError(f'cannot write "{recipe.output}": {os.strerror(error.errno or 0)}') from error
     finally:
-        if os.path.exists(unfinished):
+        if replaced and os.path.exists(unfinished):
             os.unlink(unfinished)
-    return os.path.getsize(target)
+    return size
 
 
 def _compressed(plain: bytes, recipe: Recipe, cache: str, say: Callable[[str], None]) -> bytes:
@@ -353,10 +356,18 @@ def _compressed(plain: bytes, recipe: Recipe, cache: str, say: Callable[[str], N
     except FileNotFoundError:
         say(f"compressing {len(plain) / 2**20:.1f} MiB")
     packed = compress(plain, recipe.compression, level=recipe.level)
-    descriptor, unfinished = tempfile.mkstemp(dir=cache)
-    with os.fdopen(descriptor, "wb") as output:
-        output.write(packed)
-    shutil.move(unfinished, path)
+    unfinished = ""
+    try:
+        descriptor, unfinished = tempfile.mkstemp(dir=cache)
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(packed)
+        os.rename(unfinished, path)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise OcelotError(f'cannot write to "{cache}": {reason}', hint="see --cache and --no-cache") from error
+    finally:
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
     return packed
 
 

@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.machinery import FrozenImporter
 
@@ -130,12 +131,15 @@ def build_runtime(
         raise OcelotError(f'cannot build a runtime for "{prefix}"', hint="the prefix is an absolute path")
     if os.path.exists(destination) and os.listdir(destination):
         raise OcelotError(f'cannot build a runtime in "{destination}": it is not empty', hint="name a new folder")
-    with tempfile.TemporaryDirectory(prefix="ocelot-runtime-") as scratch:
-        layer = base_layer(prefix, cache or scratch, say, tls=tls)
-        _copy(layer, destination)
-    own_layer(destination, prefix)
-    add_bundle(destination, (destination,), prefix)
-    _settle(destination)
+    with ExitStack() as undo:
+        scratch = undo.enter_context(tempfile.TemporaryDirectory(prefix="ocelot-runtime-"))
+        undone = undo.enter_context(ExitStack())
+        undone.callback(_empty, destination, keep=os.path.isdir(destination))
+        _copy(base_layer(prefix, cache or scratch, say, tls=tls), destination)
+        own_layer(destination, prefix)
+        add_bundle(destination, (destination,), prefix)
+        _settle(destination)
+        undone.pop_all()
     modules = sum(name.endswith((".pyc", ".so")) for _, _, names in os.walk(library(destination)) for name in names)
     return Runtime(
         destination,
@@ -356,7 +360,29 @@ def compile_sources(sources: Sequence[tuple[str, str, bool]], folder: str, shown
 
 
 def _copy(source: str, destination: str) -> None:
-    shutil.copytree(source, destination, symlinks=True, dirs_exist_ok=True)
+    """The files of a layer; it has no links. The first that cannot be copied ends it, unlike with ``shutil.copytree``."""
+    for path, _, names in os.walk(source):
+        folder = os.path.normpath(os.path.join(destination, os.path.relpath(path, source)))
+        os.makedirs(folder, exist_ok=True)
+        for name in names:
+            target = os.path.join(folder, name)
+            try:
+                shutil.copyfile(os.path.join(path, name), target)
+            except OSError as error:
+                raise OcelotError(f'cannot copy to "{target}": {os.strerror(error.errno or 0)}') from error
+
+
+def _empty(folder: str, *, keep: bool) -> None:
+    """Take away what there is of a runtime that was not finished; ``keep``: the folder itself was there before."""
+    if not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
+    if not keep:
+        os.rmdir(folder)
 
 
 def _settle(folder: str) -> None:
