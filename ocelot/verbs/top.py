@@ -30,7 +30,9 @@ def _add_top(command: ArgumentParser) -> None:
 
     names(command, "*")
     command.epilog = _EPILOG
-    command.add_argument("-d", "--delay", type=duration, default=2.0, metavar="TIME", help="the interval (2s)")
+    command.add_argument(
+        "-d", "--delay", type=duration, default=2.0, metavar="TIME", help="the interval (2s, at least 100ms)"
+    )
     command.add_argument("-s", "--sort", choices=SORTS, default="cpu", help="what to sort by (cpu)")
     command.add_argument("-1", "--once", action="store_true", help="print the table once and end")
     command.set_defaults(run=_top)
@@ -38,6 +40,7 @@ def _add_top(command: ArgumentParser) -> None:
 
 def _top(options: Namespace) -> int:
     view = View(sort=options.sort)
+    options.delay = max(options.delay, 0.1)
     if options.once or options.json or not (sys.stdin.isatty() and sys.stdout.isatty() and moves_cursor()):
         return _once(options, view)
     try:

@@ -18,6 +18,9 @@ from supervisor.control.waiting import Arrived, gone, has_started, has_stopped, 
 if TYPE_CHECKING:
     from supervisor.controlled import Supervised
 
+PATTERNS = 100
+"""Patterns of one request: each is held against every name, and nobody else is served meanwhile."""
+
 _TOKEN = 64
 """Characters of a token that count."""
 
@@ -127,7 +130,7 @@ def _restarted_since(pid: float | None) -> Arrived:
 def resolve(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """The names that ``wanted`` (names, glob patterns, names of replicated entries) stands for, in the order of ``known``.
 
-    Raises ControlError: 404 for a name or pattern that fits nothing, 400 for an empty list.
+    Raises ControlError: 404 for a name or pattern that fits nothing, 400 for an empty list or too many patterns.
     """
     if not wanted:
         raise ControlError(
@@ -138,9 +141,19 @@ def resolve(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
         )
     found: set[str] = set()
     everything = set(known)
-    for text in wanted:
-        matches = {text} & everything or {name for name in known if name.startswith(f"{text.removesuffix('[*]')}[")}
+    replicas: dict[str, set[str]] = {}
+    for name in known:
+        if "[" in name:
+            replicas.setdefault(name.partition("[")[0], set()).add(name)
+    patterns = 0
+    for text in dict.fromkeys(wanted):
+        matches = {text} & everything or replicas.get(text.removesuffix("[*]"), set())
         if not matches and any(mark in text for mark in "*?["):
+            patterns += 1
+            if patterns > PATTERNS:
+                raise ControlError(
+                    f"cannot look for so many patterns at once: at most {PATTERNS}", status=400, kind="bad-request"
+                )
             pattern = re.compile(translate(text))
             matches = {name for name in known if pattern.match(name) or pattern.match(name.partition("[")[0])}
             if not matches and text == "*":

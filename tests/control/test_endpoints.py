@@ -15,7 +15,7 @@ from ocelot.states import PowerVerb, State
 from ocelot.wire import routes
 from ocelot.wire.openapi import document
 from ocelot.wire.protocol import Role
-from supervisor.control.actions import unknown
+from supervisor.control.actions import resolve, unknown
 from supervisor.control.connection import Request
 from supervisor.control.endpoints import OPERATIONS, control_answer, metrics_answer
 from tests.control.fakes import FakeMachine, FakeSupervisor, body_of, request, status_of, talk
@@ -142,6 +142,24 @@ def test_status_can_be_narrowed_to_names_and_patterns() -> None:
     assert [process["name"] for process in everything["processes"]] == ["web", "web-2", "db"]
     _, some = ask(FakeMachine(), "GET", "/v1/status?name=web*")
     assert [process["name"] for process in some["processes"]] == ["web", "web-2"]
+
+
+def test_names_stand_for_processes_in_the_order_of_the_set() -> None:
+    known = ["db", "web[0]", "web[1]", "web-2"]
+    assert resolve(known, ["web-2", "web", "db"]) == known
+    assert resolve(known, ["web[*]"]) == ["web[0]", "web[1]"]
+    assert resolve(known, ["w*", "web[1]", "w*"]) == ["web[0]", "web[1]", "web-2"]
+    with pytest.raises(ControlError):
+        resolve(known, ["db[*]"])
+
+
+def test_many_names_are_fine_and_many_patterns_are_not() -> None:
+    known = [f"p{number}" for number in range(1000)]
+    assert resolve(known, known * 10) == known
+    assert resolve(known, ["*"] * 10_000) == known
+    with pytest.raises(ControlError, match="at most 100") as caught:
+        resolve(known, [f"p{number}*" for number in range(101)])
+    assert caught.value.status == 400
 
 
 def test_status_as_a_table_fits_the_width_and_says_whether_all_are_up() -> None:
