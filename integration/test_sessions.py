@@ -251,6 +251,15 @@ def test_a_client_that_hands_over_the_wrong_number_is_left_alone(machine: Desk, 
         time.sleep(0.02)
 
 
+def test_another_protocol_is_not_spoken(machine: Desk) -> None:
+    head = "POST /v1/exec HTTP/1.1\r\nHost: o\r\nConnection: Upgrade\r\nUpgrade: {}\r\nContent-Length: 0\r\n\r\n"
+    for offered, status in (("websocket", b"426"), ("websocket, Ocelot-Session", b"101")):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(machine.socket)
+            client.sendall(head.format(offered).encode())
+            assert client.recv(4096).split()[1] == status
+
+
 def test_without_the_upgrade_it_says_what_is_missing(machine: Desk) -> None:
     code, body = machine.curl("/v1/exec", "-X", "POST")
     assert (code, json.loads(body)["kind"]) == (426, "upgrade-required")

@@ -106,17 +106,17 @@ class _Conversation:
 
     async def _exchange(self) -> bool:
         """One request and its answer; false when the connection is to end."""
-        bodiless = False
+        bodiless, offered = False, ""
         try:
             request = await self._receive()
             if request is None:
                 return False
-            bodiless = request.method == "HEAD"
+            bodiless, offered = request.method == "HEAD", request.headers.get("upgrade", "")
             response = await self._respond_while_there(request)
         except ControlError as error:
             response = problem(error, connection="close")
         if response.takeover is not None:
-            return await self._hand_over(response, response.takeover)
+            return await self._hand_over(response, response.takeover, offered)
         await self._send(response, bodiless)
         return bool(self.http.our_state is h11.DONE and self.http.their_state is h11.DONE)
 
@@ -200,10 +200,11 @@ class _Conversation:
 
     # -- sending
 
-    async def _hand_over(self, response: Response, takeover: Takeover) -> bool:
-        """Leave HTTP, if the client has asked for that; what goes on over the connection is none of our business."""
-        if self.http.their_state is not MIGHT_SWITCH_PROTOCOL:
-            protocol = response.headers["upgrade"]
+    async def _hand_over(self, response: Response, takeover: Takeover, offered: str) -> bool:
+        """Leave HTTP, if the client has ``offered`` that; what goes on over the connection is none of our business."""
+        protocol = response.headers["upgrade"]
+        words = {word.strip().lower() for word in offered.split(",")}
+        if self.http.their_state is not MIGHT_SWITCH_PROTOCOL or protocol not in words:
             error = ControlError(
                 "cannot answer this over plain HTTP",
                 hint=f"send the headers Connection: Upgrade and Upgrade: {protocol}",
