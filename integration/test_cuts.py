@@ -62,8 +62,7 @@ def lasting(machine: Desk, folder: Path, *commands: tuple[str, ...]) -> Iterator
             stack.callback(one.process.wait)
             stack.callback(one.process.kill)
             started.append(one)
-        many = sum(2 if one.name == "attach" else 1 for one in started)
-        until(lambda: connections(machine) == many)
+        until(lambda: connections(machine) == len(started))
         yield started
 
 

@@ -10,29 +10,24 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf
 from threading import Thread
 from typing import Any
 
 from ocelot.errors import ControlError, OcelotError
 from ocelot.verbs.arguments import Add
 from ocelot.verbs.detaching import DEFAULT, Detaching, parse
-from ocelot.verbs.events import happenings
 from ocelot.verbs.log_stream import stream
-from ocelot.verbs.outcome import FAILED, OK, complain, told
+from ocelot.verbs.outcome import FAILED, OK, complain
 from ocelot.verbs.remote import Remote, attach
-from ocelot.wire.client import Client, call, quote
-from ocelot.wire.place import LATEST
+from ocelot.wire.client import call, quote
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 ALIVE = ("starting", "running", "stopping")
 
 _KEYS = {0x03: signal.SIGINT, 0x1C: signal.SIGQUIT}  # Ctrl-C, Ctrl-backslash
 _DETACH = 0x1D  # Ctrl-]
-_QUIET = 0.1
-"""Seconds without a line after its end: then its last one has come."""
 
 
 def _add_attach(command: ArgumentParser) -> None:
@@ -92,80 +87,38 @@ def _to_terminal(options: Namespace, target: str, remote: Remote) -> int:
 def _to_output(options: Namespace, target: str, process: dict[str, Any], keys: bytes) -> int:
     """Its output as the log has it: a process without a terminal of its own."""
     heard, told_end = os.pipe()
-    count = [("n", str(max(options.lines, 0))), ("follow", "true")]
-    over = (
-        inf  # when it ended: lines after that are of its next start, which may be there before we have heard of the end
-    )
-
-    def show(line: dict[str, Any]) -> None:
-        if line["at"] <= over:
-            _show(line)
-
-    def watch(event: dict[str, Any]) -> None:
-        nonlocal over
-        if event["kind"] == "gap" or event["state"] not in ALIVE:
-            over = min(over, event.get("at", inf))
-            os.write(told_end, b"x")
-
-    logs = _Follower(stream(options.socket, [options.name], count, follow=True), show)
-    changes = happenings(options.socket, [options.name], n=0, after=_latest(options), follow=True)
-    events = _Follower(changes, watch, lambda: os.write(told_end, b"x"))
-    if call(options.socket, "GET", target)["pid"] != process["pid"]:
-        os.write(told_end, b"x")  # it ended before we listened
+    wanted = [("n", str(max(options.lines, 0))), ("follow", "true"), ("pid", str(process["pid"] or 0))]
+    logs = _Follower(stream(options.socket, [options.name], wanted, follow=True), told_end)
     with _keyboard(options) as typing, _signals(options, target, passing=not options.no_stdin):
         if typing:
             _note(f"attached to {options.name}, which has no terminal and gets no keys: Ctrl-] detaches")
         logs.start()
-        events.start()
         ended = _until(options, target, heard, Detaching(keys) if typing else None)
     if not ended:
         _note("detached")
         return OK
-    if events.error is not None:
-        raise events.error
-    logs.settle()
+    if logs.error is not None:
+        raise logs.error
     last: dict[str, Any] | None = call(options.socket, "GET", target)["lastExit"]
     return int(last["status"]) if last is not None else OK
 
 
-def _latest(options: Namespace) -> int:
-    """The number of the last event by now: what comes after it is followed."""
-    with Client(options.socket) as client:
-        reply = client.request("GET", f"/v1/events?n=0&name={quote(options.name)}")
-        if reply.status != 200:
-            raise told(reply.status, reply.read())
-        return int(reply.headers[LATEST])
-
-
 class _Follower(Thread):
-    """Reads ``lines`` of JSON until they end, or cannot be had any more: then ``error`` says why."""
+    """Shows ``lines`` until they end, or cannot be had any more: then ``error`` says why. Writes to ``told_end`` then."""
 
-    def __init__(
-        self, lines: Iterator[bytes], heed: Callable[[Any], None], over: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, lines: Iterator[bytes], told_end: int) -> None:
         super().__init__(daemon=True)
         self.error: ControlError | None = None
         self._lines = lines
-        self._heed = heed
-        self._over = over
-        self._count = 0
+        self._told_end = told_end
 
     def run(self) -> None:
         try:
             for line in self._lines:
-                self._heed(json.loads(line))
-                self._count += 1
+                _show(json.loads(line))
         except ControlError as error:
             self.error = error
-        if self._over is not None:
-            self._over()
-
-    def settle(self) -> None:
-        """Wait until nothing comes any more."""
-        before = -1
-        while before != self._count and self.is_alive():
-            before = self._count
-            self.join(_QUIET)
+        os.write(self._told_end, b"x")
 
 
 def _show(line: dict[str, Any]) -> None:

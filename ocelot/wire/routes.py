@@ -200,6 +200,11 @@ ROUTES: tuple[Route, ...] = (
             Query("n", "integer", "At most so many of the last lines."),
             Query("since", "number", "Only lines written after this time, in seconds since the epoch."),
             Query("follow", "boolean", "Go on with new lines until the client closes the connection."),
+            Query(
+                "pid",
+                "integer",
+                "With follow: only until the process with this pid has ended; 0: until the one that is alive has.",
+            ),
         ),
         media=(NDJSON,),
     ),

@@ -18,7 +18,6 @@ import trio
 
 from ocelot import log
 from ocelot.errors import ControlError, describe
-from ocelot.states import State
 from ocelot.wire.newlines import for_terminal
 from ocelot.wire.protocol import (
     ProcessStatus,
@@ -30,6 +29,7 @@ from ocelot.wire.protocol import (
     TerminalWritten,
 )
 from supervisor.control.actions import unknown
+from supervisor.lifecycle import ALIVE
 
 if TYPE_CHECKING:
     from supervisor.controlled import Supervised
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = "ocelot-terminal"
 """What the Upgrade header says."""
-
-ALIVE = (State.STARTING, State.RUNNING, State.STOPPING)
 
 BEHIND = 256 * 1024
 """Bytes that a client may fall behind; more are left out, and it is told how many."""

@@ -345,13 +345,14 @@ async def _logs(call: Call) -> Response:
     wanted = call.query.get("name") or ["*"]
     names = resolve(supervisor.names, wanted)
     count = _number(call.query, "n", None)
-    since = _number(call.query, "since", None)
+    since, pid = _number(call.query, "since", None), _number(call.query, "pid", None)
     limit = None if count is None else max(int(count), 0)
     headers = {BEGAN: repr(real_time())}
     if _flag(call.query, "follow"):
-        return Response(follow(supervisor, names, limit, since, wanted), media=routes.NDJSON, headers=headers)
-    lines = b"".join(msgspec.json.encode(line) + b"\n" for line in recent(supervisor, names, limit, since))
-    return Response(lines, media=routes.NDJSON, headers=headers)
+        lines = follow(supervisor, names, limit, since, wanted, None if pid is None else int(pid))
+        return Response(lines, media=routes.NDJSON, headers=headers)
+    found = b"".join(msgspec.json.encode(line) + b"\n" for line in recent(supervisor, names, limit, since))
+    return Response(found, media=routes.NDJSON, headers=headers)
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: float | None) -> float | None:

@@ -11,8 +11,9 @@ import msgspec
 import trio
 
 from ocelot.errors import ControlError
-from ocelot.wire.protocol import LogLine
+from ocelot.wire.protocol import LogLine, ProcessStatus
 from supervisor.control.actions import resolve
+from supervisor.lifecycle import ALIVE
 from supervisor.output.ring import Line, real_time
 
 if TYPE_CHECKING:
@@ -38,17 +39,28 @@ def recent(supervisor: Supervised, names: Sequence[str], n: int | None, since: f
 
 
 async def follow(
-    supervisor: Supervised, names: Sequence[str], n: int | None, since: float | None, wanted: Sequence[str] = ()
+    supervisor: Supervised,
+    names: Sequence[str],
+    n: int | None,
+    since: float | None,
+    wanted: Sequence[str] = (),
+    pid: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """What :func:`recent` finds, then new lines until closed, as NDJSON in blocks.
 
     ``wanted``: names and patterns; processes that come later and fit one of them are followed too.
+    ``pid``: until the one of ``names`` with this pid has ended, with all that it has written and nothing of its next start; 0: the
+    first that is alive, which may have no pid yet.
     """
     send, receive = trio.open_memory_channel[LogLine](BEHIND)
     missed = 0
+    leader = None if pid is None else next((name for name in names if _lives(supervisor.status(name), pid)), None)
+    over = pid is not None and leader is None
 
     def seen(name: str, stream: str, line: Line) -> None:
         nonlocal missed
+        if over:
+            return
         try:
             send.send_nowait(LogLine(at=line.at, name=name, stream=_stream(stream), text=line.text))
         except trio.WouldBlock:
@@ -63,6 +75,10 @@ async def follow(
             watching.enter_context(source.watch(partial(seen, name)))
 
     def changed(change: Change) -> None:
+        nonlocal over
+        if change.name == leader and change.after not in ALIVE:
+            over = True
+            send.close()
         if watched.get(change.name) is not supervisor.outputs.get(change.name) and fits(change.name, wanted):
             watch(change.name)
 
@@ -74,18 +90,24 @@ async def follow(
         block = b"".join(map(_encode, recent(supervisor, names, n, since)))
         if block:
             yield block
-        while True:
-            block = _encode(await receive.receive())
+        if over:
+            return
+        async for line in receive:
+            block = _encode(line)
             while len(block) < _BATCH:
                 try:
                     block += _encode(receive.receive_nowait())
-                except trio.WouldBlock:
+                except (trio.WouldBlock, trio.EndOfChannel):
                     break
             yield block
             if missed:
                 text = f"[{missed} lines left out: this reader is too slow]"
                 missed = 0
                 yield _encode(LogLine(at=real_time(), name="ocelot", stream="stderr", text=text))
+
+
+def _lives(status: ProcessStatus, pid: int) -> bool:
+    return status.state in ALIVE and pid in (0, status.pid)
 
 
 def fits(name: str, wanted: Sequence[str]) -> bool:

@@ -542,6 +542,39 @@ def test_followers_get_old_lines_then_new_ones_and_are_forgotten_when_they_leave
     trio.run(main)
 
 
+def test_a_follower_of_one_start_hears_all_of_it_and_nothing_of_the_next() -> None:
+    from supervisor.control.loglines import follow
+
+    supervisor = FakeMachine().supervisor
+    output = supervisor.outputs["web"]
+
+    async def hear(pid: int) -> bytes:
+        heard = b""
+        async for block in follow(supervisor, ["web"], 1, None, ["web"], pid):
+            heard += block
+            if b'"more"' in block:
+                output.write(4.0, "last")
+                supervisor.become("web", State.BACKOFF, None, 3)
+                output.write(5.0, "next")
+            elif b'"one"' in block:
+                supervisor.become("db", State.EXITED)
+                output.write(3.0, "more")
+        return heard
+
+    async def main() -> None:
+        output.write(1.0, "one")
+        texts = [json.loads(line)["text"] for line in (await hear(100)).splitlines()]
+        assert texts == ["one", "more", "last"]
+        assert output.watchers == supervisor.listeners == []
+        supervisor.become("web", State.STARTING, None)
+        output.write(6.0, "one")
+        texts = [json.loads(line)["text"] for line in (await hear(0)).splitlines()]
+        assert texts == ["one", "more", "last"]
+        assert b'"next"' in await hear(100)  # it has ended by now: the last line, and no more
+
+    trio.run(main)
+
+
 def test_a_follower_of_a_pattern_hears_processes_that_come_later() -> None:
     from supervisor.control.loglines import follow
 
