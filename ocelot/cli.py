@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Errors are one line on standard error, and a hint."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     called_as = os.path.basename(sys.argv[0]) if argv is None else "ocelot"
-    if called_as == "init" and os.getpid() == 1:
+    if argv is None and os.getpid() == 1 and (called_as == "init" or _by_name(called_as, arguments)[:1] not in _KNOWN):
         from ocelot.init import init, is_machine
 
         if is_machine():  # what the kernel passes on of its command line is not meant for us, and an exit is a panic
@@ -118,6 +118,7 @@ _REAPING = ("entry", "idle", "zombie", "zombie-finder")
 _IMAGES = ("initramfs", "runtime")
 _DESK = ("convert", "monitoring", "version", "completions", "man", *_IMAGES)
 _COMMANDS = (*_BOOTSTRAP, "supervise", *_REAPING, *_DESK)
+_KNOWN = [[command] for command in (*_COMMANDS, "reexec")]
 
 
 def parser(only: str | None = None, *, images: bool = False) -> argparse.ArgumentParser:

@@ -38,7 +38,7 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
             beginning.import_boot()
         ending = beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
     except BaseException as error:
-        if os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit):
+        if os.getpid() != 1 or not is_machine():
             raise
         ending = None
         _last_words(error)
@@ -47,11 +47,18 @@ def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: boo
 
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
-    _never_interrupted()
-    with _undisturbed():
-        from ocelot import beginning
+    try:
+        _never_interrupted()
+        with _undisturbed():
+            from ocelot import beginning
 
-    return _end(beginning.supervise(file, socket=socket))
+        ending = beginning.supervise(file, socket=socket)
+    except BaseException as error:
+        if os.getpid() != 1 or not is_machine():
+            raise
+        ending = None
+        _last_words(error)
+    return _end(ending)
 
 
 def resume(fd: int, *, back: bool = False) -> int:
@@ -67,7 +74,7 @@ def resume(fd: int, *, back: bool = False) -> int:
 
         ending = resume.run(fd, lambda: began.append(True), back=back)
     except BaseException as error:
-        if began and (os.getpid() != 1 or not is_machine() or isinstance(error, SystemExit)):
+        if began and (os.getpid() != 1 or not is_machine()):
             raise
         _last_words(error)
         if not began and not back:
