@@ -26,7 +26,11 @@ class Guards:
 
     def check(self) -> None:
         """Raise OcelotError, having changed nothing, unless ``/`` is our own initramfs and we are its init."""
-        self.require("switch to another root")
+        try:
+            self.require("switch to another root")
+        except OcelotError as error:
+            hint = "only the init of a machine leaves its initramfs: for a container, remove switchRoot"
+            raise OcelotError(error.message, hint=hint) from None
         if syscalls.fs_type("/") not in self.magics:
             raise OcelotError(
                 "cannot switch to another root: / is a real file system, not an initramfs",

@@ -274,7 +274,7 @@ def test_the_log_level_holds_once_the_file_is_read(root: Root, level: str, begin
     ("file", "before", "says"),
     [
         (BOOT, ":", "does not look like a container"),
-        (SWITCH + BOOT, CONTAINER, "preSwitch.check: cannot switch to another root"),
+        (SWITCH + BOOT, CONTAINER, "for a container, remove switchRoot"),
         (BOOT, 'mount -t tmpfs t "$r/run"; touch "$r/run/.containerenv"', '"/" is not a mount point'),
     ],
     ids=["namespace", "switch", "chroot"],
