@@ -71,6 +71,8 @@ def test_called_as_init_it_is_bootstrap(called) -> None:
 def test_without_a_command_and_with_a_mistyped_one_it_says_what_to_do() -> None:
     assert "ocelot --help lists the commands" in run(*OCELOT).stderr
     assert 'did you mean "supervise"?' in run(*OCELOT, "supervize", "x").stderr
+    for words in ("bootstrap valdate x", "boot valdate", "supervise valdate x"):
+        assert 'did you mean "validate"?' in run(*OCELOT, *words.split()).stderr
 
 
 # -- what it ends with -----------------------------------------------------------------------------
@@ -84,6 +86,7 @@ def test_without_a_command_and_with_a_mistyped_one_it_says_what_to_do() -> None:
         ("", 2),
         ("bootstrp", 2),
         ("bootstrap validate", 2),
+        ("bootstrap valdate x", 2),
         ("bootstrap validate --outptu json x", 2),
         ("bootstrap validate /no/such/file", 1),
         ("bootstrap validate --output json /no/such/file", 1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, NoReturn
 
 from ocelot import __version__
@@ -103,13 +104,20 @@ _SUPERVISE_COMMANDS = ("run", "validate", "config-template", "schema")
 
 
 def _with_default_command(arguments: list[str]) -> list[str]:
-    """``ocelot bootstrap -f X`` means ``bootstrap run``, ``ocelot supervise FILE`` means ``supervise run``."""
+    """``ocelot bootstrap -f X`` means ``bootstrap run``, ``ocelot supervise FILE`` means ``supervise run``.
+
+    Raises UsageError for a word that is no command where only a command can stand: ``run`` takes no word, or one.
+    """
     if not arguments or arguments[0] not in ("bootstrap", "boot", "supervise"):
         return arguments
     known = _SUPERVISE_COMMANDS if arguments[0] == "supervise" else _BOOTSTRAP_COMMANDS
     rest = arguments[1:]
     if rest and (rest[0] in known or rest[0] in ("-h", "--help")):
         return arguments
+    allowed = 1 if arguments[0] == "supervise" else 0
+    words = list(takewhile(lambda word: not word.startswith("-"), rest))
+    if len(words) > allowed:
+        raise no_command(f"ocelot {arguments[0]}", words, known)
     return [arguments[0], "run", *rest]
 
 
