@@ -164,6 +164,7 @@ def test_it_holds_what_the_kernel_and_the_switch_need(initramfs: Path, config: P
     assert known["init"].data.startswith(f"#!{PREFIX}/bin/python3 ".encode())
     assert known["etc/ocelot/bootstrap.yaml"].data == config.read_bytes()
     assert known["dev/console"].device == (5, 1)
+    assert known["dev/urandom"].device == (1, 9)
     assert known["tmp"].mode == stat.S_IFDIR | 0o1777
     assert contents.marker is not None
     assert contents.marker["modules"] == []

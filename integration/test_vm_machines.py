@@ -71,6 +71,16 @@ def test_a_microvm(lab: Lab) -> None:
     assert ending.how == "guest-shutdown"
 
 
+def test_a_processor_that_has_no_random_numbers_yet(lab: Lab) -> None:
+    """As QEMU's default is one: the interpreter starts before the kernel has gathered any."""
+    hardware = Hardware(options=("-cpu", "qemu64"))
+    vm = lab.boot(
+        NINE_P + one_process("echo", "[up without RDRAND]"), devices=[NineP(lab.busybox())], hardware=hardware
+    )
+    vm.expect("up without RDRAND")
+    assert vm.wait().status == 0
+
+
 def test_virtiofs_9p_and_a_disk_on_a_microvm(lab: Lab) -> None:
     """virtiofs needs the modern transport there."""
     if virtiofsd() is None:

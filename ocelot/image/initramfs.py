@@ -280,6 +280,9 @@ def _skeleton() -> Iterator[cpio.Entry]:
     yield cpio.folder("root", 0o700)
     yield cpio.character_device("dev/console", 5, 1)  # without it the kernel starts /init without descriptors
     yield cpio.character_device("dev/null", 1, 3, 0o666)
+    # A processor without a random number generator leaves getrandom(2) empty this early: the interpreter then asks this
+    # one, and ends, in a panic, when it is not there.
+    yield cpio.character_device("dev/urandom", 1, 9, 0o666)
 
 
 def _includes(includes: Sequence[tuple[str, str]]) -> Iterator[cpio.Entry]:
