@@ -98,7 +98,8 @@ class Changing(World):
         name = next(name for name, ran in self.ran.items() if len(ran) > before.get(name, 0))
         self.check_time(name)
         before = self.ran[name][:-1]
-        if not before or before[-1].status.code == 0:  # else the turn goes on: it was restarted, or failed
+        # A run that somebody asked for is no turn, though it may have waited until one began; nor is one after a failure
+        if name not in self.asked and (not before or before[-1].status.code == 0):
             self.turns.setdefault(name, []).append(trio.current_time())
         self.asked.discard(name)
         return child
@@ -113,9 +114,10 @@ class Changing(World):
         if not before:
             assert now >= INTERVAL, f"{name} runs {INTERVAL - now:.3g}s too early"
         elif before[-1].status.code == 0 and entry.restart_policy.type not in FOR_EVER:
-            last = self.turns[name][-1] - self.born[name] + 1e-6
+            turns = self.turns.get(name, [self.born[name] - INTERVAL])
+            last = turns[-1] - self.born[name] + 1e-6
             # A run that had to wait for others may begin when the next one is due, which is queued behind it
-            waited = entry.schedule.overlap == "queue" and len(self.turns[name]) < now // INTERVAL
+            waited = entry.schedule.overlap == "queue" and len(turns) < now // INTERVAL
             assert now // INTERVAL > last // INTERVAL or waited, f"{name} runs twice in its turn"
 
     async def do(self, what, which):
