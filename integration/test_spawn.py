@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -324,19 +323,3 @@ os._exit(0)
     assert said[1:4] == ["chdir 2", "50", "chdir 2"], done.stderr
     if os.geteuid() == 0:
         assert (said[5::2], len(said)) == (["chdir 2", "chdir 2"], 8)
-
-
-def test_what_both_paths_cost():
-    def median(**kwargs):
-        figures = []
-        for _ in range(30):
-            began = time.perf_counter()
-            pid = spawn(SpawnSpec(argv=("/bin/true",), environment={}, **kwargs))
-            figures.append(time.perf_counter() - began)
-            os.waitpid(pid, 0)
-        return sorted(figures)[15] * 1000
-
-    plain = median()
-    forked = median(aside=True, limits={resource.RLIMIT_CORE: resource.getrlimit(resource.RLIMIT_CORE)})
-    print(f"spawn: {plain:.2f}ms on vfork, {forked:.2f}ms on fork")
-    assert plain < forked

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from integration.bench import logs, peers, session
+from integration.bench import logs, peers, session, spawns
 from integration.bench.figures import Figure
 from integration.bench.peers import Peer
 from integration.bench.session import Session
@@ -278,6 +278,12 @@ def _logs(bench: Bench) -> None:
         bench.results.add("log throughput", name, figure.unit, *figure.samples)
 
 
+def _spawns(bench: Bench) -> None:
+    """What one start costs us, without a supervisor around it."""
+    for name, figure in spawns.measure(bench.effort.kills).items():
+        bench.results.add("spawn", name, figure.unit, *figure.samples)
+
+
 def _answers(command: list[str], environment: dict[str, str]) -> bool:
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
     return done.returncode == 0 and bool(done.stdout)
@@ -299,4 +305,5 @@ MEASUREMENTS: Mapping[str, Callable[[Bench], None]] = {
     "orphans": _orphans,
     "control": _control,
     "logs": _logs,
+    "spawns": _spawns,
 }

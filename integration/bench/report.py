@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from integration.bench import spawns
 from integration.bench.desk import Results
 from integration.bench.figures import Figure, plain
 from integration.bench.targets import TARGETS, judge, p99
@@ -59,7 +60,8 @@ def markdown(results: Results) -> str:
         "Medians; ± half the distance of the quartiles; in brackets how many times ocelot's figure it is.",
         "",
     ]
-    lines += _throughput(results)
+    lines += _shares(results, "log throughput", "bare relay", "stdout to a file")
+    lines += _shares(results, "spawn", spawns.FLOOR, "one start of a program")
     lines += ["| target | ocelot | limit in this run | |", "|---|---:|---:|---|"]
     judged = judge(results)
     for verdict in judged:
@@ -101,15 +103,16 @@ def spread(figure: Figure) -> float:
     return (high - low) / 2 / figure.value
 
 
-def _throughput(results: Results) -> list[str]:
-    found = {name: results.figure("log throughput", name) for name in results.samples.get("log throughput", {})}
-    bare = found.get("bare relay")
-    if bare is None:
+def _shares(results: Results, what: str, floor: str, title: str) -> list[str]:
+    """A table of one measurement: whoever was measured, as a share of ``floor``."""
+    found = {name: results.figure(what, name) for name in results.samples.get(what, {})}
+    least = found.get(floor)
+    if least is None:
         return []
-    lines = ["| stdout to a file | | of a bare relay |", "|---|---:|---:|"]
+    lines = [f"| {title} | | of {floor} |", "|---|---:|---:|"]
     for name, figure in found.items():
         if figure is not None:
-            lines.append(f"| {name} | {figure} | {plain(figure.value / bare.value)}x |")
+            lines.append(f"| {name} | {figure} | {plain(figure.value / least.value)}x |")
     return [*lines, ""]
 
 
