@@ -17,6 +17,9 @@ MAGIC = b"070701"
 _HEADER = 110
 _TRAILER = "TRAILER!!!"
 
+MAX_SIZE = 0xFFFFFFFF
+"""Of a file, in bytes: the header has eight digits for it."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -134,7 +137,16 @@ def take(source: str, destination: str) -> Iterator[Entry]:
     elif stat.S_ISDIR(status.st_mode):
         yield from take_folder(source, destination)
     elif stat.S_ISREG(status.st_mode):
-        with open(source, "rb") as opened:
-            yield file(destination, opened.read(), 0o755 if status.st_mode & 0o100 else 0o644)
+        yield file(destination, _read(source, status.st_size), 0o755 if status.st_mode & 0o100 else 0o644)
     else:
         raise OcelotError(f'cannot take "{source}" in: it is neither a file, a link nor a folder')
+
+
+def _read(source: str, size: int) -> bytes:
+    if size > MAX_SIZE:
+        raise OcelotError(f'cannot take "{source}" in: it has {size} bytes, and the format ends at {MAX_SIZE}')
+    try:
+        with open(source, "rb") as opened:
+            return opened.read()
+    except OSError as error:  # that of a read, as of files in /proc, would not name the file
+        raise OcelotError(f'cannot take "{source}" in: {os.strerror(error.errno or 0)}') from error

@@ -89,3 +89,15 @@ def test_the_mode_of_a_taken_file_is_executable_or_not(tmp_path: Path) -> None:
         (tmp_path / name).chmod(mode)
     taken = {entry.path: stat.S_IMODE(entry.mode) for entry in cpio.take_folder(str(tmp_path), "d")}
     assert taken == {"d": 0o755, "d/odd": 0o644, "d/program": 0o755}
+
+
+def test_what_cannot_be_taken_is_named(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.touch()
+    os.truncate(large, 2**32)
+    with pytest.raises(
+        OcelotError, match=r'cannot take ".*/large" in: it has 4294967296 bytes, and the format ends at'
+    ):
+        list(cpio.take(str(large), "large"))
+    with pytest.raises(OcelotError, match=r'cannot take "/proc/self/mem" in: Input/output error'):
+        list(cpio.take("/proc/self/mem", "mem"))
