@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
+from ocelot.config.nodes import MAX_NODES
 from ocelot.convert import words
 from ocelot.convert.draft import Draft, Entry, seconds
-from ocelot.errors import OcelotError
+from ocelot.errors import OcelotError, describe
 
 _CONDITIONS = {
     "service_started": "Started",
@@ -54,7 +55,7 @@ def read(path: str) -> Draft:
     """Raises OcelotError."""
     try:
         with open(path, encoding="utf-8") as file:
-            document = yaml.safe_load(file)
+            document = _loaded(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise OcelotError(f'cannot read "{path}": {" ".join(str(error).split())}') from None
     if not isinstance(document, dict) or not isinstance(document.get("services"), dict):
@@ -74,6 +75,32 @@ def read(path: str) -> Draft:
         draft.entries.append(_service(str(name), filled, folder))
     _tidy_dependencies(draft)
     return draft
+
+
+def _loaded(file: IO[str]) -> Any:
+    """What is in the file, unless it is more than a configuration may be once its aliases are written out."""
+    loader = yaml.SafeLoader(file)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _size(root, {}) > MAX_NODES:
+            raise yaml.YAMLError(f"it has more than {MAX_NODES} values when its aliases are written out")
+        return loader.construct_document(root)
+    except _UNREADABLE as error:  # a value that looks like a date and is none, a tag on a value that it does not fit
+        raise yaml.YAMLError(describe(error)) from None
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values ``node`` is, with aliases written out; an alias within what it stands for is none."""
+    if id(node) not in known:
+        known[id(node)] = 0
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        nodes = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in nodes)
+    return known[id(node)]
 
 
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)(?::?([-?+])([^}]*))?\}|(\w+))")

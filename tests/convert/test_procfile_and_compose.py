@@ -227,3 +227,17 @@ def test_zero_in_a_health_check_stands_for_the_default(tmp_path: Path) -> None:
 def test_a_compose_file_that_contains_itself(tmp_path: Path) -> None:
     with pytest.raises(OcelotError, match=r"services\.web has an alias of itself"):
         made(tmp_path, "compose.yaml", "services:\n  web: &web\n    command: x\n    labels: *web\n")
+
+
+@pytest.mark.parametrize(("before", "after"), [("[", "]"), ("{<<: [", "]}")])
+def test_aliases_of_aliases_are_bounded_as_in_our_own_files(tmp_path: Path, before: str, after: str) -> None:
+    lines = ["x-0: &a0 {key: 1}"]
+    lines += [f"x-{n}: &a{n} {before}{', '.join([f'*a{n - 1}'] * 9)}{after}" for n in range(1, 10)]
+    with pytest.raises(OcelotError, match=r"more than 200000 values when its aliases are written out"):
+        made(tmp_path, "compose.yaml", "\n".join([*lines, "services: {web: {command: x, labels: *a9}}\n"]))
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "!!int abc", "!!timestamp soon", "!!bool perhaps"])
+def test_a_value_that_is_not_what_it_looks_like_is_an_error_in_words(tmp_path: Path, value: str) -> None:
+    with pytest.raises(OcelotError, match="cannot read"):
+        made(tmp_path, "compose.yaml", f"x-since: {value}\nservices: {{web: {{command: x}}}}\n")
