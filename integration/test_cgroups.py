@@ -126,7 +126,8 @@ def test_another_image_of_ocelot_finds_the_cgroups_of_the_one_before(tmp_path):
         folder = leaf(ocelot, "web")
         eventually(lambda: len(members(folder)) == 3)
         pids = members(folder)
-        assert ocelot.ctl("reexec").returncode == 0
+        assert "goes on with 1 process;" in ocelot.ctl("reexec").stdout
+        assert "goes on with 1 process (" in ocelot.log.read_text()
         assert members(folder) == pids
         assert ocelot.ctl("stop", "web").returncode == 0
         assert [pid for pid in pids if alive(pid)] == []

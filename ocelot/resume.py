@@ -105,7 +105,8 @@ def arrive(life: Life, kept: LifeSnapshot, *, back: bool) -> None:
     """Everything goes on: say so, also to whoever has asked for it."""
     away = time.monotonic() - kept.left
     many = len(kept.supervisor.processes)
-    log.info(f"ocelot {__version__} goes on with {many} processes (image {life.turn + 1}, away for {away:.3g}s)")
+    told = "1 process" if many == 1 else f"{many} processes"
+    log.info(f"ocelot {__version__} goes on with {told} (image {life.turn + 1}, away for {away:.3g}s)")
     if back:
         log.error("the other image was not able to take over: this is the one before, and nothing is lost")
     if life.kind == "bootstrap":

@@ -211,8 +211,9 @@ def _reexec(options: Namespace) -> int:
     if options.json:
         print_json(reply)
     else:
+        many = "1 process" if reply["processes"] == 1 else f"{reply['processes']} processes"
         print(
-            f"ocelot {reply['version']} (Python {reply['python']}) goes on with {reply['processes']} processes;"
+            f"ocelot {reply['version']} (Python {reply['python']}) goes on with {many};"
             f" nobody supervised for {reply['away'] * 1000:.0f} ms"
         )
     return OK
