@@ -102,6 +102,9 @@ def test_without_a_command_and_with_a_mistyped_one_it_says_what_to_do() -> None:
         ("runtime bild", 2),
         ("zombie -n many", 2),
         ("reexec", 2),
+        ("reexec --restore 5", 2),
+        ("reexec --back 1", 2),
+        ("reexec --back 99999999999999999999", 2),
     ],
 )
 def test_the_exit_status(arguments: str, status: int) -> None:
@@ -122,6 +125,12 @@ def test_a_reader_that_has_gone_is_no_news(arguments: str) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("arguments", ["completions bash", "monitoring dashboard", "man ocelot.1", "supervise schema"])
+def test_a_closed_standard_output_is_none(arguments: str) -> None:
+    done = run("sh", "-c", 'exec "$@" >&-', "sh", *OCELOT, *arguments.split())
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_foreign_package_of_the_same_name_is_named(tmp_path: Path) -> None:

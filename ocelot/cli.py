@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ocelot import __version__
 from ocelot.errors import OcelotError, UsageError, describe, no_command
+from ocelot.verbs.terminal import tolerate
 
 if TYPE_CHECKING:
     import argparse
@@ -50,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         only = arguments[0] if arguments and arguments[0] in _COMMANDS else None
         if only is None and (not arguments or not arguments[0].startswith("-")):
             raise no_command("ocelot", arguments, _COMMANDS)
-        tree = parser(only, images=only in _IMAGES)
-        options = tree.parse_args(_with_default_command(arguments))
+        arguments = _with_default_command(arguments)
+        if only != "entry" and arguments[1:2] != ["run"]:  # these pass their streams on as they are
+            tolerate()
+        options = parser(only, images=only in _IMAGES).parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UsageError as error:
@@ -189,11 +192,21 @@ def _reexec(arguments: list[str]) -> int:
 
             print(check(0))
             return 0
-        case ["--restore" | "--back" as way, number] if number.isdecimal():
+        case ["--restore" | "--back" as way, number] if os.getpid() == 1 or _is_sealed(number):
             from ocelot.init import resume
 
             return resume(int(number), back=way == "--back")
     raise UsageError("cannot do this by hand", hint="use ocelotctl reexec")
+
+
+def _is_sealed(number: str) -> bool:
+    """Whether it is the descriptor of a memory file, as the state of another image is (``life.statefile``)."""
+    import fcntl
+
+    try:
+        return bool(fcntl.fcntl(int(number), fcntl.F_GET_SEALS))
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def run_and_exit() -> NoReturn:
