@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -237,6 +239,26 @@ def test_a_vfork_that_is_a_mere_fork_is_waited_for():
         os.waitpid(pid, 0)
         for fd in (reader, wait, go):
             os.close(fd)
+
+
+def test_a_child_that_is_stopped_before_it_became_the_program_is_not_waited_for():
+    """As whoever runs as its user may do, from the change of user on."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    pid = os.fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(255)
+    os.close(writer)
+    guard = threading.Timer(30, os.kill, (pid, signal.SIGKILL))  # should we wait after all
+    guard.start()
+    try:
+        with pytest.raises(ChildFailed, match="it was stopped before it became the program") as caught:
+            await_report(pid, reader, suspended=False)
+        assert caught.value.pid == pid
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    finally:
+        guard.cancel()
+        os.close(reader)
 
 
 @pytest.mark.root

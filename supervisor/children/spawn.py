@@ -19,13 +19,14 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
 import sys
 import termios
 import warnings
 from _posixsubprocess import fork_exec
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ from supervisor.children.spawn_errors import explain
 if TYPE_CHECKING:
     from supervisor.children.oom_shield import Shield
     from supervisor.children.privileges import Privileges
+
+LOOK = 0.02
+"""Seconds between two looks whether a child was stopped that does not become the program."""
 
 _NO_VFORK_SWITCH = sys.version_info >= (3, 14)  # CPython 3.14 took the last parameter, allow_vfork, away
 
@@ -336,11 +340,12 @@ def await_report(pid: int, report: int, *, suspended: bool) -> bytes:
     ``suspended``: until now we were, by vfork(2), so all is there; but the kernel closes the child's end a little later, and to
     wait for that was a fifth of what a spawn takes. An emulator's vfork may be a mere fork: there the child, which begins
     by leaving our process group, has not got far yet.
+
+    From the change of user on, all that its user runs may send it signals: one that is stopped would hold us for ever, and is ended.
     """
     try:
         if not suspended or os.getpgid(pid) != pid:
-            os.set_blocking(report, True)
-            return _read_all(report)
+            return _read_all(pid, report)
         try:
             return os.read(report, 4096)
         except BlockingIOError:
@@ -352,11 +357,24 @@ def await_report(pid: int, report: int, *, suspended: bool) -> bytes:
         raise failed from error
 
 
-def _read_all(fd: int) -> bytes:
+def _read_all(pid: int, fd: int) -> bytes:
+    """Until the child ``pid`` has closed its end. Raises SpawnError: it was stopped."""
+    news = select.poll()
+    news.register(fd, select.POLLIN)
     data = b""
-    while chunk := os.read(fd, 4096):
-        data += chunk
-    return data
+    while True:
+        if not news.poll(LOOK * 1000):
+            _refuse_stopped(pid)
+        elif chunk := os.read(fd, 4096):
+            data += chunk
+        else:
+            return data
+
+
+def _refuse_stopped(pid: int) -> None:
+    with suppress(ChildProcessError):  # it has ended, as its end of the pipe will tell
+        if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT):
+            raise SpawnError("it was stopped before it became the program", hint="see what sends SIGSTOP to it")
 
 
 def _parse_report(data: bytes, spec: SpawnSpec) -> tuple[str, int]:
