@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -179,14 +180,17 @@ class Compressor(Protocol):
 def compress(path: str, method: str, stop: Callable[[], bool]) -> None:
     """Replace the file at ``path`` by its compressed form, with the same owner, mode and time.
 
-    Raises OSError, OcelotError (no such method here), or Stopped; then the file is as it was.
+    Raises OSError, OcelotError (no file, or no such method here), or Stopped; then the file is as it was.
     """
     target = path + SUFFIXES[method]
     part = target + _PART
     pack = compressor(method)
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    # Whoever owns the folder may have put anything there: a fifo would hold the thread until somebody writes to it
+    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         about = os.fstat(source)
+        if not stat.S_ISREG(about.st_mode):
+            raise OcelotError("it is not a regular file", hint="remove it")
         sink = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -434,6 +434,15 @@ def test_a_compressed_file_keeps_mode_and_time_and_unpacks_to_the_same(tmp_path:
         assert lz4.frame.decompress(packed.read_bytes()) == content
 
 
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Whoever owns the folder may put a fifo there, and then nobody's old files would be tidied any more."""
+    fifo = tmp_path / "log.20261123T094500Z-1"
+    os.mkfifo(fifo)
+    (problem,) = tidy(str(tmp_path / "log"), structs.Rotation(compression="gzip"), MORNING, lambda: False)
+    assert problem == 'cannot compress the old log file "log.20261123T094500Z-1": it is not a regular file'
+    assert list(tmp_path.iterdir()) == [fifo]
+
+
 def test_a_compression_that_is_stopped_leaves_the_original_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "log.20261123T094500Z-1"
     path.write_bytes(b"x" * 2_000_000)
