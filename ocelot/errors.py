@@ -107,6 +107,6 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:
         name = f': "{error.filename}"' if error.filename is not None else ""
-        return f"{os.strerror(error.errno)}{name}"
+        return f"{error.strerror or os.strerror(error.errno)}{name}"
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from ocelot import log
 from ocelot.config import structs
 from ocelot.errors import OcelotError, describe
+from ocelot.linux.links import may_be_planted, open_past_links
 from supervisor.output.ring import real_time
 
 if TYPE_CHECKING:
@@ -322,11 +323,15 @@ class LogFile:
     def _open(self) -> None:
         """Open or make the file at the path, and find out what it is. Raises OSError; then nothing has changed."""
         try:
-            fd = os.open(self.path, FLAGS)
+            fd = open_past_links(self.path, FLAGS)
         except FileNotFoundError:
             fd = self._create(FLAGS | os.O_CREAT)
+        try:
+            about = self._examine(fd)
+        except OSError:
+            os.close(fd)
+            raise
         self._close()
-        about = os.fstat(fd)
         if self._identity != (about.st_dev, about.st_ino) or self.size != about.st_size:
             self._line = 0
         self._fd = fd
@@ -335,15 +340,22 @@ class LogFile:
         self._not_before = 0.0
         self._look_at = self._clock() + LOOK
         self._set_boundary(about.st_mtime if about.st_size else self._now())
+
+    def _examine(self, fd: int) -> os.stat_result:
+        """What was opened. Raises OSError: its folder is another user's, who may have put a link to some other file there."""
+        about = os.fstat(fd)
         if self._old is not None:
             self._old.begin(about)
+        if may_be_planted(self.path, about) and may_be_planted(self.path, about := os.fstat(fd)):
+            raise OSError(errno.EMLINK, "it has other names too, and others may write to its folder", self.path)
+        return about
 
     def _create(self, flags: int) -> int:
         try:
-            fd = os.open(self.path, flags, MODE)
+            fd = open_past_links(self.path, flags, MODE)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
-            fd = os.open(self.path, flags, MODE)
+            fd = open_past_links(self.path, flags, MODE)
         mode = self._rotation.mode if self._rotation is not None else None
         if mode is not None:
             with suppress(PermissionError):  # FAT has no modes

@@ -1,0 +1,52 @@
+"""Files in folders of others: whoever may write there can put a link to any file of the machine in place of ours.
+
+The kernel's own guards, fs.protected_symlinks and fs.protected_hardlinks (proc_sys_fs(5)), are off until somebody sets them, and
+the first one means folders like /tmp only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_MOST = 40
+"""Links in a row, as in the kernel: path_resolution(7)."""
+
+
+def open_past_links(path: str, flags: int, mode: int = 0o600) -> int:
+    """open(2), where the last part of ``path`` may be a link only if that belongs to root or to us. Raises OSError."""
+    for _ in range(_MOST):
+        try:
+            return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        except OSError as error:
+            if error.errno != errno.ELOOP or not os.path.islink(path):
+                raise
+        target = _target(path)
+        if path.startswith("/proc/"):  # /dev/stdout ends there; the text of such a link is no path
+            return os.open(path, flags | os.O_CLOEXEC, mode)
+        path = os.path.join(os.path.dirname(path), target)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _target(path: str) -> str:
+    link = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        owner = os.fstat(link).st_uid
+        if owner not in _trusted():
+            raise OSError(errno.ELOOP, f"it is a symbolic link of uid {owner}, which is not followed", path)
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+def may_be_planted(path: str, about: os.stat_result) -> bool:
+    """Whether ``about``, what ``path`` leads to, may be a hard link that somebody has made to a file of somebody else. Raises OSError."""
+    if about.st_nlink < 2 or not stat.S_ISREG(about.st_mode):
+        return False
+    folder = os.stat(os.path.dirname(path) or ".")
+    return folder.st_uid not in {*_trusted(), about.st_uid} or bool(folder.st_mode & stat.S_IWOTH)
+
+
+def _trusted() -> tuple[int, int]:
+    return 0, os.geteuid()
