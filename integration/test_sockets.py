@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ import pytest
 from integration.desk import PATIENCE, SLEEPER, desk
 from integration.test_metrics import free_port
 from ocelot.config import structs
+from ocelot.errors import OcelotError
+from ocelot.linux.links import held_socket
 from supervisor.process.sockets import Listening
 
 SERVER = """
@@ -287,3 +292,64 @@ def _until_served_by(load: Load, pids: dict[str, int]) -> None:
     while not wanted <= load.answers:
         assert time.monotonic() < deadline, wanted - load.answers
         time.sleep(0.002)
+
+
+SWAPPER = """
+import os, sys
+path, victim, link = sys.argv[1:]
+os.setgroups([])
+os.setresgid(61234, 61234, 61234)
+os.setresuid(61234, 61234, 61234)
+print("ready", flush=True)
+while True:
+    try:
+        os.symlink(victim, link)
+    except FileExistsError:
+        pass
+    try:
+        while os.path.islink(path) or not os.path.lexists(path):
+            pass
+        os.rename(link, path)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.root
+def test_the_owner_of_the_folder_cannot_have_the_mode_of_another_file_changed() -> None:
+    """By putting a link to it in the place of the socket in the moment after that was bound."""
+    with TemporaryDirectory() as base, ExitStack() as undo:  # those of pytest are closed to others
+        folder, victim = Path(base, "run"), Path(base, "victim")
+        os.chmod(base, 0o755)
+        folder.mkdir()
+        os.chown(folder, 61234, 61234)
+        victim.touch(0o600)
+        path = folder / "sock"
+        argv = [sys.executable, "-SE", "-c", SWAPPER, path, victim, folder / "link"]
+        swapper = undo.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE))
+        undo.callback(swapper.kill)
+        assert swapper.stdout is not None
+        assert swapper.stdout.readline() == b"ready\n"
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            listening = Listening((structs.Socket(name="main", listen=str(path), mode=0o666),))
+            with suppress(OcelotError):
+                listening.handles()
+            listening.close()
+            path.unlink(missing_ok=True)
+            assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+def test_a_socket_that_has_another_name_is_not_the_one_that_was_bound(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        with held_socket(str(path)) as (same, _):
+            path.rename(tmp_path / "moved")
+            path.touch(0o600)
+            os.chmod(same, 0o604)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "moved").stat().st_mode) == 0o604
+        (tmp_path / "other").hardlink_to(tmp_path / "moved")
+        with pytest.raises(OSError, match="something else was put in the place"), held_socket(str(tmp_path / "other")):
+            pass

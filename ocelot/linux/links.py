@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MOST = 40
 """Links in a row, as in the kernel: path_resolution(7)."""
@@ -46,6 +48,28 @@ def may_be_planted(path: str, about: os.stat_result) -> bool:
         return False
     folder = os.stat(os.path.dirname(path) or ".")
     return folder.st_uid not in {*_trusted(), about.st_uid} or bool(folder.st_mode & stat.S_IWOTH)
+
+
+@contextmanager
+def held(path: str, *, dir_fd: int | None = None) -> Iterator[tuple[str, os.stat_result]]:
+    """What is at ``path`` now, never what a link there leads to: its status, and a path that goes on to mean it. Raises OSError.
+
+    chown(2) and chmod(2) of a name in a folder of somebody else would change what is put in its place meanwhile.
+    """
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield f"/proc/self/fd/{fd}", os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def held_socket(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The same of the socket that we have bound there a moment ago. Raises OSError: it is something else by now."""
+    with held(path) as (same, about):
+        if not stat.S_ISSOCK(about.st_mode) or about.st_nlink != 1:
+            raise OSError(errno.EEXIST, "something else was put in the place of the new socket", path)
+        yield same, about
 
 
 def _trusted() -> tuple[int, int]:

@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 
 from ocelot.errors import ControlError, describe
+from ocelot.linux.links import held, held_socket
 
 BACKLOG = 128
 
@@ -51,9 +52,10 @@ def _bind_unix(path: str, mode: int, gid: int) -> socket.socket:
             sock.bind(temporary)
         finally:
             os.umask(old_mask)
-        if gid != -1:
-            os.chown(temporary, -1, gid)
-        os.chmod(temporary, mode)
+        with held_socket(temporary) as (same, _):
+            if gid != -1:
+                os.chown(same, -1, gid)
+            os.chmod(same, mode)
         sock.listen(BACKLOG)
         os.rename(temporary, path)
     except BaseException:
@@ -66,18 +68,18 @@ def _bind_unix(path: str, mode: int, gid: int) -> socket.socket:
 
 def restrict(path: str, mode: int, gid: int, mine: tuple[int, int]) -> None:
     """Let others open the socket at ``path``, if that still is ``mine`` (device and inode). Raises OSError, and then all is as before."""
-    found = os.lstat(path)
-    if (found.st_dev, found.st_ino) != mine:
-        raise FileNotFoundError(errno.ENOENT, "it is not the socket of this ocelot any more", path)
-    before = stat.S_IMODE(found.st_mode)
-    try:
-        if gid != found.st_gid:
-            os.chmod(path, mode & before)  # the new group is not to get what only the old one may
-            os.chown(path, -1, gid)
-        os.chmod(path, mode)
-    except OSError:
-        os.chmod(path, before)
-        raise
+    with held(path) as (same, found):
+        if (found.st_dev, found.st_ino) != mine:
+            raise FileNotFoundError(errno.ENOENT, "it is not the socket of this ocelot any more", path)
+        before = stat.S_IMODE(found.st_mode)
+        try:
+            if gid != found.st_gid:
+                os.chmod(same, mode & before)  # the new group is not to get what only the old one may
+                os.chown(same, -1, gid)
+            os.chmod(same, mode)
+        except OSError:
+            os.chmod(same, before)
+            raise
 
 
 def _make_folder(folder: str) -> None:

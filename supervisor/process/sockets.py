@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ocelot.config import structs
 from ocelot.config.addresses import Address, parse_address
 from ocelot.errors import OcelotError
+from ocelot.linux.links import held_socket
 from supervisor.process.surroundings import Handed
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _listen(config: structs.Socket) -> _Open:
         return _listen_unix(config, address) if address.kind == "unix" else _listen_internet(config, address)
     except OSError as error:
         hint = "see who does with `ss -lnp`" if error.errno == errno.EADDRINUSE else ""
-        reason = os.strerror(error.errno or 0)
+        reason = error.strerror or os.strerror(error.errno or 0)
         raise OcelotError(f'cannot listen on "{address.shown}": {reason}', hint=hint) from error
 
 
@@ -195,9 +196,9 @@ def _listen_unix(config: structs.Socket, address: Address) -> _Open:
             remove_dead_socket(path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             sock.bind(path)
-            found = os.lstat(path)
-            opened.inode = (found.st_dev, found.st_ino)
-            _own(config, path)
+            with held_socket(path) as (same, about):
+                opened.inode = (about.st_dev, about.st_ino)
+                _own(config, same)
         sock.listen(config.backlog)  # only now can anybody connect: nobody met it with other permissions
     except BaseException:
         opened.close()
@@ -213,7 +214,7 @@ def _own(config: structs.Socket, path: str) -> None:
         known = accounts.read()
         user = known.uid(config.user) if config.user is not None else -1
         group = known.gid(config.group) if config.group is not None else -1
-        os.chown(path, user, group, follow_symlinks=False)
+        os.chown(path, user, group)
     os.chmod(path, UNIX_MODE if config.mode is None else config.mode)
 
 
