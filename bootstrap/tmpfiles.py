@@ -15,6 +15,7 @@ from bootstrap.steps import Machine, Step
 from ocelot.config.structs import OnFailure, Tmpfile
 from ocelot.errors import OcelotError
 from ocelot.linux import accounts
+from ocelot.linux.links import held, may_be_planted
 from ocelot.linux.syscalls import RESOLVE_IN_ROOT, openat2
 
 _KINDS = {
@@ -173,11 +174,17 @@ def _create_link(item: Tmpfile, parent: int, name: str, warn: Warn) -> bool:
 
 
 def _require(item: Tmpfile, parent: int, name: str, kind: int) -> None:
-    there = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    if stat.S_IFMT(there) != kind:
+    there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_IFMT(there.st_mode) != kind:
         raise OcelotError(
             f'cannot make {_KINDS[item.type]} "{item.path}": something of another kind is in the way',
             hint="remove it first or choose another path",
+        )
+    # A boot before this one may have let a user link /etc/shadow there, to have it as its own after this one
+    if may_be_planted(there, os.fstat(parent)):
+        raise OcelotError(
+            f'cannot make {_KINDS[item.type]} "{item.path}": what is there has other names too, and others may write to its folder',
+            hint="remove it first",
         )
 
 
@@ -187,12 +194,8 @@ def _dress(item: Tmpfile, parent: int, name: str, owner: int, group: int, create
     # After chown, which takes the set-id bits away. A new entry gets its mode here too: the umask is in the way before.
     if item.type == "L" or not (created or item.mode is not None):
         return
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        # fchmodat(2) would follow a link that somebody put there meanwhile; the descriptor cannot change.
-        os.chmod(f"/proc/self/fd/{fd}", _mode(item))
-    finally:
-        os.close(fd)
+    with held(name, dir_fd=parent) as (same, _):
+        os.chmod(same, _mode(item))
 
 
 def _owner(item: Tmpfile, root: str) -> tuple[int, int]:

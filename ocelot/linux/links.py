@@ -42,11 +42,10 @@ def _target(path: str) -> str:
         os.close(link)
 
 
-def may_be_planted(path: str, about: os.stat_result) -> bool:
-    """Whether ``about``, what ``path`` leads to, may be a hard link that somebody has made to a file of somebody else. Raises OSError."""
-    if about.st_nlink < 2 or not stat.S_ISREG(about.st_mode):
+def may_be_planted(about: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether ``about``, what has a name in ``folder``, may be somebody else's, linked there by another who may write to the folder."""
+    if about.st_nlink < 2 or stat.S_ISDIR(about.st_mode):
         return False
-    folder = os.stat(os.path.dirname(path) or ".")
     return folder.st_uid not in {*_trusted(), about.st_uid} or bool(folder.st_mode & stat.S_IWOTH)
 
 

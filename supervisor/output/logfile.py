@@ -346,7 +346,8 @@ class LogFile:
         about = os.fstat(fd)
         if self._old is not None:
             self._old.begin(about)
-        if may_be_planted(self.path, about) and may_be_planted(self.path, about := os.fstat(fd)):
+        folder = os.stat(os.path.dirname(self.path) or ".")
+        if may_be_planted(about, folder) and may_be_planted(about := os.fstat(fd), folder):
             raise OSError(errno.EMLINK, "it has other names too, and others may write to its folder", self.path)
         return about
 

@@ -117,6 +117,21 @@ def test_a_link_at_the_end_is_never_written_through(root: Path, tmp_path: Path) 
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+@pytest.mark.parametrize("kind", ["f", "F"])
+def test_another_name_of_a_file_in_a_folder_of_everybody_is_left_alone(kind: Any, root: Path) -> None:
+    """Whoever may write there may have linked any file to it, and would get it with the mode and the owner that are asked for."""
+    (root / "shadow").write_text("secret")
+    (root / "shadow").chmod(0o600)
+    (root / "open").mkdir()
+    (root / "open" / "file").hardlink_to(root / "shadow")
+    create(root, "/open/file", type="f", mode=0o640)
+    (root / "open").chmod(0o777)
+    with pytest.raises(OcelotError, match="has other names too"):
+        create(root, "/open/file", type=kind, content="new", mode=0o644)
+    assert (root / "shadow").read_text() == "secret"
+    assert mode(root / "shadow") == 0o640
+
+
 def test_a_parent_that_is_a_dangling_link_is_named(root: Path) -> None:
     (root / "var").symlink_to("/nowhere")
     with pytest.raises(OcelotError, match='cannot use "/var": it is not a folder, or a link that leads nowhere'):
