@@ -82,6 +82,9 @@ class Server:
             case 35:  # CREATE
                 made = self.make(body[16:].rstrip(b"\0").decode())
                 return self.entry(made) + struct.pack("<QII", 1, 0, 0)
+            case 15:  # READ
+                _, offset, size = struct.unpack_from("<QQI", body)
+                return bytes(self.nodes[node][1][offset : offset + size])
             case 16:  # WRITE
                 _, offset, size = struct.unpack_from("<QQI", body)
                 name, content = self.nodes[node]

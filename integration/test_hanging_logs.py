@@ -1,4 +1,4 @@
-"""A log file whose file system does not answer any more holds up nobody but, with ``onFull: block``, who writes to it."""
+"""A file system that does not answer any more holds up nobody but who needs it: with ``onFull: block`` who writes to a log there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from integration.desk import PATIENCE, SLEEPER, desk
 from integration.reexecs import until
+from ocelot.errors import SpawnError
+from supervisor.process.environment_file import is_reading, read_environment_file
 
 pytestmark = [
     pytest.mark.root,
@@ -101,6 +104,27 @@ def test_a_file_system_that_hangs_holds_up_nobody_else(tmp_path: Path, far: Moun
         until(lambda: len(numbers(far.text("waits"))) > len(waited) + 5)
         waited = numbers(far.text("waits"))
         assert waited == list(range(1, len(waited) + 1)), "nor by the reexec"
+
+
+def test_an_environment_file_that_hangs_takes_one_thread(far: Mounted, tmp_path: Path) -> None:
+    """Those that are given up stay as long as it hangs: forty of them, and nothing would be done in threads any more."""
+    path, here = str(far.folder / "env"), tmp_path / "env"
+    for each in (Path(path), here):
+        each.write_text("A=1\n")
+    far.hang()
+
+    async def main() -> None:
+        for _ in range(50):
+            with pytest.raises(SpawnError, match="no answer within"):
+                await read_environment_file(path, 0.01)
+        assert is_reading()
+        assert await read_environment_file(str(here)) == {"A": "1"}
+        with trio.fail_after(PATIENCE):
+            await trio.to_thread.run_sync(far.answer)
+            assert await read_environment_file(path) == {"A": "1"}
+        assert not is_reading()
+
+    trio.run(main)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from ocelot.linux.identity import Identity, identity
 from ocelot.states import signal_name
 from supervisor import snapshots
 from supervisor.children.spawn import SpawnSpec
+from supervisor.process.environment_file import is_reading
 from supervisor.snapshots import InheritedSnapshot, LifeSnapshot, MeasuresSnapshot, NotNow, pack_environment
 
 if TYPE_CHECKING:
@@ -308,7 +309,8 @@ def _look_at(life: Life) -> None:
         raise NotNow("a reload is under way")
     if life.arrived:
         raise NotNow(f"{signal_name(min(life.arrived))} has just come")
-    if life.reaper.spawning or trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+    in_threads = trio.to_thread.current_default_thread_limiter().borrowed_tokens or is_reading()
+    if life.reaper.spawning or in_threads:
         raise NotNow("something is being done in a thread")
 
 

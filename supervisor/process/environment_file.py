@@ -8,6 +8,8 @@ backslash escapes ``\\"``, ``\\\\``, ``\\$`` and ``\\n``. Everything else is tak
 from __future__ import annotations
 
 import errno
+import os
+import stat
 
 import trio
 
@@ -19,12 +21,13 @@ _LIMIT = 1 << 20
 _ESCAPES = {"n": "\n", '"': '"', "\\": "\\", "$": "$", "`": "`"}
 
 
-async def read_environment_file(path: str) -> dict[str, str]:
-    """The variables in the file. Raises SpawnError, which names the line, or the file that cannot be read."""
+async def read_environment_file(path: str, timeout: float = TIMEOUT) -> dict[str, str]:
+    """The variables in the file. Raises SpawnError, which names the line, or the file that cannot be read within ``timeout`` seconds."""
     try:
         make_sure_of_room()
-        with trio.move_on_after(TIMEOUT):
-            return parse(await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True), path)
+        with trio.move_on_after(timeout):
+            data = await trio.to_thread.run_sync(_read, path, abandon_on_cancel=True, limiter=_limiters()[path])
+            return parse(data, path)
     except OSError as error:
         raise SpawnError(
             f'cannot read the environment file "{path}": {error.strerror}',
@@ -39,7 +42,7 @@ async def read_environment_file(path: str) -> dict[str, str]:
             errno=errno.EAGAIN,
         ) from error
     raise SpawnError(
-        f'cannot read the environment file "{path}": no answer within {TIMEOUT:g}s', step="environmentFile"
+        f'cannot read the environment file "{path}": no answer within {timeout:g}s', step="environmentFile"
     )
 
 
@@ -77,9 +80,42 @@ def _unquoted(value: str) -> str:
     return text
 
 
+def is_reading() -> bool:
+    """Whether a file is being read, or does not answer."""
+    return any(limiter.borrowed_tokens for limiter in _limiters().values())
+
+
+class _Limiters(dict[str, trio.CapacityLimiter]):
+    """One thread a path: of each file that does not answer a single one hangs, however often its processes are started."""
+
+    def __missing__(self, path: str) -> trio.CapacityLimiter:
+        self[path] = trio.CapacityLimiter(1)
+        return self[path]
+
+
+def _limiters() -> _Limiters:
+    try:
+        return _shared.get()
+    except LookupError:
+        _shared.set(_Limiters())
+        return _shared.get()
+
+
+_shared: trio.lowlevel.RunVar[_Limiters] = trio.lowlevel.RunVar("threads that read environment files")
+
+
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open) as file:
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise OSError(27, "File too large", path)
     return data
+
+
+def _open(path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ESPIPE, "it is a fifo, whose writer might never come", path)
+    os.set_blocking(fd, True)
+    return fd

@@ -1,9 +1,12 @@
 """The dialect of environment files."""
 
+import os
+
 import pytest
+import trio
 
 from ocelot.errors import SpawnError
-from supervisor.process.environment_file import parse
+from supervisor.process.environment_file import parse, read_environment_file
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,15 @@ def test_blank_lines_and_comments_mean_nothing_and_the_last_of_a_name_wins():
 def test_anything_else_is_an_error_that_names_the_line(line):
     with pytest.raises(SpawnError, match='"/etc/f": line 2 is not KEY=value'):
         parse(b"A=1\n" + line, "/etc/f")
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(SpawnError, match="it is a fifo, whose writer might never come"):
+        trio.run(read_environment_file, str(tmp_path / "f"))
+
+
+def test_a_file_is_read_and_the_empty_device_too(tmp_path):
+    (tmp_path / "f").write_bytes(b"A=1\n")
+    assert trio.run(read_environment_file, str(tmp_path / "f")) == {"A": "1"}
+    assert trio.run(read_environment_file, os.devnull) == {}
