@@ -72,7 +72,7 @@ def attend(
     watches: list[LogWatch] = []
     for role, probe in _configured(config).items():
         if isinstance(probe.handler, structs.LogPattern):
-            watch = LogWatch(output, probe.handler.pattern)
+            watch = LogWatch(output, probe.handler.pattern, name=name)
             watches.append(watch)
             probes[role] = Probe(role, probe, watch.check, wait=True, name=name)
         else:

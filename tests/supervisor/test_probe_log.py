@@ -1,10 +1,12 @@
 """Waiting for a line of the log: looked at only while it is waited for."""
 
+import signal
 from contextlib import contextmanager
 
 import trio
 
-from supervisor.health.probe_log import LINE_MAX, LogWatch
+from ocelot import log
+from supervisor.health.probe_log import LINE_MAX, PATIENCE, LogWatch
 from supervisor.output.ring import Line
 from tests.supervisor.fakes import run
 
@@ -69,3 +71,27 @@ def test_very_long_lines_are_searched_only_at_their_beginning():
         assert output.watchers == []
 
     run(test)
+
+
+def test_a_line_that_takes_the_pattern_too_long_is_passed_over_and_many_end_the_search():
+    """It would take PID 1 longer than there are stars, at the word of a service."""
+
+    async def test():
+        said = []
+        log.configure(sinks=[lambda level, line: said.append(line)])
+        output = FakeOutput()
+        watch = LogWatch(output, r"^(\w+\s?)*ready$", name="web")
+        watch.begin()
+        output.say("a" * 100, "is ready")
+        assert await watch.check() == "is ready"
+        watch.begin()
+        output.say(*["a" * 100] * PATIENCE)
+        assert output.watchers == []
+        assert [line.rpartition(": ")[2] for line in said] == ["that is passed over"] * 2 + ["no more are looked at"]
+        assert signal.getsignal(signal.SIGVTALRM) == signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+    try:
+        run(test)
+    finally:
+        log.configure(sinks=[])
