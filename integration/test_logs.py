@@ -161,6 +161,18 @@ def test_a_terminal_shows_names_in_colours(tmp_path: Path) -> None:
     assert (record["name"], record["stream"], record["message"]) == ("json", "stdout", "four")
 
 
+def test_what_would_do_something_to_the_terminal_is_made_visible_on_one_and_nowhere_else(tmp_path: Path) -> None:
+    """``ocelotctl`` is root's, the words are those of anybody's service."""
+    hostile, visible = b"\x1b]52;c;aGk=\x07", b"^[]52;c;aGk=^G"
+    with desk(tmp_path, {"web": shell(r"printf '\033]52;c;aGk=\007 here\n'; sleep 1000")}) as machine:
+        wait(lambda: "here" in machine.ctl("logs").stdout, "the line is there")
+        assert hostile.decode() in machine.ctl("logs").stdout
+        for words in (["logs"], ["status", "web"]):
+            shown = on_terminal([sys.executable, "-m", "ocelot.ctl", *words], machine.environment)
+            assert visible in shown
+            assert hostile not in shown
+
+
 def test_no_color_leaves_the_names(tmp_path: Path) -> None:
     shown = on_terminal(supervise(tmp_path), {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}).decode()
     assert "web     | one\r\n" in shown

@@ -118,7 +118,7 @@ def _table(shown: Sequence[Row], view: View, room: int) -> Table:
 
 def _log_pane(socket: str, name: str, height: int) -> Panel:
 
-    show = log_printer(plain=False, only=name, colour=False, raw=False)
+    show = log_printer(plain=False, only=name, colour=False, raw=False, tame=True)
     try:
         with Client(socket) as client:
             reply = client.request("GET", "/v1/logs" + query([name], [("n", str(height - 2))]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from ocelot.errors import UsageError
@@ -17,7 +18,9 @@ def _add_logs(command: ArgumentParser) -> None:
     command.add_argument("-f", "--follow", action="store_true", help="go on with new lines until interrupted")
     command.add_argument("-n", "--lines", type=int, metavar="N", help="only the last N lines")
     command.add_argument("--since", metavar="TIME", help="only lines after it: 10m ago, or 2026-11-23T09:00")
-    command.add_argument("--plain", action="store_true", help="the text only, without time and name")
+    command.add_argument(
+        "--plain", action="store_true", help="the text only, without time and name, and with all that may move a cursor"
+    )
     command.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="names in colours (auto)")
     command.set_defaults(run=_logs)
 
@@ -33,7 +36,8 @@ def _logs(options: Namespace) -> int:
     if options.follow:
         parameters.append(("follow", "true"))
     only = options.names[0] if len(options.names) == 1 else None
-    show = log_printer(plain=options.plain, only=only, colour=colour(options.color), raw=options.json)
+    tints, terminal = colour(options.color), sys.stdout.isatty()
+    show = log_printer(plain=options.plain, only=only, colour=tints, raw=options.json, tame=terminal)
     for line in stream(options.socket, options.names, parameters, follow=options.follow):
         print(show(line), flush=options.follow)
     return OK

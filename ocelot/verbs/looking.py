@@ -87,7 +87,7 @@ def _show_last(socket: str, names: list[str], count: int) -> None:
         page = reply.read()
     if reply.status != 200 or not page:
         return  # it may have gone meanwhile
-    show = log_printer(plain=False, only=None, colour=colour(), raw=False)
+    show = log_printer(plain=False, only=None, colour=colour(), raw=False, tame=sys.stdout.isatty())
     sys.stdout.write("\n" + "".join(f"{show(line)}\n" for line in page.splitlines()))
 
 

@@ -138,10 +138,11 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
-def log_printer(*, plain: bool, only: str | None, colour: bool, raw: bool) -> Callable[[bytes], str]:
+def log_printer(*, plain: bool, only: str | None, colour: bool, raw: bool, tame: bool) -> Callable[[bytes], str]:
     """What turns one NDJSON line of the log into text: ``09:12:33.120 web | text``, with the date if it is not today's.
 
-    The name is left out of lines of the process ``only``. In colours, the bar of standard error is red.
+    The name is left out of lines of the process ``only``. In colours, the bar of standard error is red. ``tame``: what a process
+    wrote goes to a terminal, of which it shall change nothing but, with ``colour``, the colours of that line. ``plain``: as it is.
     """
     if raw:
         return lambda line: line.decode("utf-8", "replace")
@@ -158,6 +159,8 @@ def log_printer(*, plain: bool, only: str | None, colour: bool, raw: bool) -> Ca
         text: str = entry["text"]
         if plain:
             return text
+        if tame:
+            text = _tamed(text, colour=colour)
         time = datetime.fromtimestamp(entry["at"])
         at = time.strftime("%H:%M:%S.%f" if time >= midnight else "%Y-%m-%d %H:%M:%S.%f")[:-3]
         name: str = entry["name"]
@@ -173,6 +176,22 @@ def log_printer(*, plain: bool, only: str | None, colour: bool, raw: bool) -> Ca
         return f"{at} {bar} {text}" if bar != "|" else f"{at} {text}"
 
     return show
+
+
+def _tamed(text: str, *, colour: bool) -> str:
+    """``text`` with its control characters in caret notation, ``^[`` for an escape. Of the sequences that come with colours (SGR, EL)
+    nothing is shown; with ``colour`` the former stay.
+    """
+    import re
+
+    def shown(found: re.Match[str]) -> str:
+        sequence = found[0]
+        if len(sequence) > 1:
+            return sequence if colour and sequence.endswith("m") else ""
+        return f"^{chr(ord(sequence) ^ 64)}" if sequence <= "\x7f" else f"\\x{ord(sequence):02x}"
+
+    tamed = re.sub(r"\x1b\[[0-9;:]*[mK]|[\x00-\x08\x0a-\x1f\x7f-\x9f]", shown, text)
+    return f"{tamed}\x1b[0m" if "\x1b" in tamed else tamed
 
 
 def event_printer(*, colour: bool, raw: bool) -> Callable[[bytes], str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from ocelot.wire.tables import process_table
+import pytest
+
+from ocelot.wire.tables import log_printer, process_table
 
 
 def process(name: str, why: str, last: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -53,3 +56,22 @@ def test_of_short_names_nothing_is_taken() -> None:
 
 def test_a_terminal_too_narrow_for_all_of_it_still_gets_a_line() -> None:
     assert process_table([LONG], width=30)[1].startswith("a-p…  backoff")
+
+
+HOSTILE = "up\x1b]52;c;aGk=\x07 \x1b[2J\r\x9b2J\x7f\ttab \x1b[1;31mred\x1b[0m\x1b[K \u00e9"
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [
+        (False, "up^[]52;c;aGk=^G ^[[2J^M\\x9b2J^?\ttab red \u00e9"),
+        (True, "up^[]52;c;aGk=^G ^[[2J^M\\x9b2J^?\ttab \x1b[1;31mred\x1b[0m \u00e9\x1b[0m"),
+    ],
+)
+def test_what_a_process_wrote_changes_nothing_of_a_terminal_but_the_colours_of_its_line(
+    colour: bool, expected: str
+) -> None:
+    line = json.dumps({"at": 0.0, "name": "web", "stream": "stdout", "text": HOSTILE}).encode()
+    assert log_printer(plain=False, only=None, colour=colour, raw=False, tame=True)(line).endswith(f"| {expected}")
+    assert log_printer(plain=False, only=None, colour=False, raw=False, tame=False)(line).endswith(f"| {HOSTILE}")
+    assert log_printer(plain=True, only=None, colour=True, raw=False, tame=True)(line) == HOSTILE
