@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BEHIND = 10_000
 """Lines that a follower may fall behind; more are left out, and it is told how many."""
 
+BEHIND_TEXT = 1024 * 1024
+"""Characters in these lines, all together: a line may have 64 KiB."""
+
 _BATCH = 64 * 1024
 
 
@@ -53,18 +56,26 @@ async def follow(
     first that is alive, which may have no pid yet.
     """
     send, receive = trio.open_memory_channel[LogLine](BEHIND)
-    missed = 0
+    missed = waiting = 0
     leader = None if pid is None else next((name for name in names if _lives(supervisor.status(name), pid)), None)
     over = pid is not None and leader is None
 
     def seen(name: str, stream: str, line: Line) -> None:
-        nonlocal missed
+        nonlocal missed, waiting
         if over:
             return
         try:
+            if waiting and waiting + len(line.text) > BEHIND_TEXT:
+                raise trio.WouldBlock
             send.send_nowait(LogLine(at=line.at, name=name, stream=_stream(stream), text=line.text))
+            waiting += len(line.text)
         except trio.WouldBlock:
             missed += 1
+
+    def taken(line: LogLine) -> bytes:
+        nonlocal waiting
+        waiting -= len(line.text)
+        return _encode(line)
 
     watched: dict[str, LogSource] = {}
 
@@ -93,10 +104,10 @@ async def follow(
         if over:
             return
         async for line in receive:
-            block = _encode(line)
+            block = taken(line)
             while len(block) < _BATCH:
                 try:
-                    block += _encode(receive.receive_nowait())
+                    block += taken(receive.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
             yield block

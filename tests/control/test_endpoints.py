@@ -596,7 +596,9 @@ def test_a_follower_of_a_pattern_hears_processes_that_come_later() -> None:
     trio.run(main)
 
 
-def test_a_follower_that_falls_behind_is_told_how_much_it_missed() -> None:
+@pytest.mark.parametrize(("length", "kept"), [(1, 10_000), (64 * 1024, 16)])
+def test_a_follower_that_falls_behind_is_told_how_much_it_missed(length: int, kept: int) -> None:
+    """By lines, and by what is in them: ten thousand long ones would fill the memory of a small machine."""
     from supervisor.control import loglines
 
     machine = FakeMachine()
@@ -606,8 +608,8 @@ def test_a_follower_that_falls_behind_is_told_how_much_it_missed() -> None:
     async def main() -> bytes:
         lines = loglines.follow(machine.supervisor, ["web"], None, None)
         await anext(lines)
-        for count in range(loglines.BEHIND + 5):
-            output.write(float(count), "x")
+        for count in range(kept + 5):
+            output.write(float(count), "x" * length)
         heard = b""
         while b"left out" not in heard:
             heard += await anext(lines)
