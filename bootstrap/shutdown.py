@@ -20,7 +20,7 @@ from ocelot import log
 from ocelot.errors import describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
-from ocelot.linux.identity import Identity, identity, require_machine, require_pid1
+from ocelot.linux.identity import Identity, identity, proc_is_ours, require_machine, require_pid1
 from ocelot.states import PowerVerb
 from ocelot.wire.protocol import ExitReport
 
@@ -94,29 +94,32 @@ async def end_others(timeout: float, *, hurried: Callable[[], bool] = _never) ->
     Takes at most 40 % of ``timeout``, the seconds for the whole shutdown. Raises OcelotError unless we are PID 1, for whom kill(2) with -1 spares itself.
     """
     require_pid1("end every other process")
-    if not other_processes():
+    others = other_processes if proc_is_ours() else _anybody
+    if not others():
         return []
     _signal_all(signal.SIGTERM)
     _signal_all(signal.SIGCONT)  # a stopped process must run to receive it
-    left = await _wait_gone(timeout * TERM_SHARE, hurried)
+    left = await _wait_gone(timeout * TERM_SHARE, others, hurried)
     if left:
         log.info(f"{len(left)} processes did not end on SIGTERM and are killed")
         _signal_all(signal.SIGKILL)
-        left = await _wait_gone(timeout * KILL_SHARE)
+        left = await _wait_gone(timeout * KILL_SHARE, others)
     if left:
         log.warn(f"{len(left)} processes outlived SIGKILL (they wait for a device): {left[:10]}")
     return left
 
 
-async def _wait_gone(timeout: float, hurried: Callable[[], bool] = _never) -> list[int]:
+async def _wait_gone(
+    timeout: float, others: Callable[[], list[int]], hurried: Callable[[], bool] = _never
+) -> list[int]:
     """Wait until no other process is alive. Their ends are not all announced to us: an orphan's parent may still live."""
     pause = 0.005
-    left = other_processes()
+    left = others()
     with trio.move_on_after(timeout):
         while left and not hurried():
             await trio.sleep(pause)
             pause = min(pause * 1.5, 0.1)
-            left = other_processes()
+            left = others()
     return left
 
 
@@ -124,6 +127,15 @@ def _signal_all(number: signal.Signals) -> None:
     require_pid1("signal every other process")
     with suppress(ProcessLookupError):
         os.kill(-1, number)
+
+
+def _anybody() -> list[int]:
+    """[-1] while there are other processes in our namespace, where /proc cannot tell which."""
+    try:
+        os.kill(-1, 0)
+    except ProcessLookupError:
+        return []
+    return [-1]
 
 
 def other_processes(proc: str = "/proc") -> list[int]:

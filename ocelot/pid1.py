@@ -26,7 +26,7 @@ from ocelot.errors import BootError, OcelotError, describe, starved
 from ocelot.life import configuration
 from ocelot.life.ending import Ending, chosen_verb, go_down, only_one
 from ocelot.life.life import Life
-from ocelot.linux.identity import Identity
+from ocelot.linux.identity import Identity, proc_is_ours
 from ocelot.states import Cause, signal_name
 from supervisor import signals
 
@@ -125,6 +125,10 @@ class Pid1(Life):
         log.configure(level=config.log_level)
         if self.who is Identity.CONTAINER:
             self.set_hostname()
+            if not proc_is_ours():
+                log.warn(
+                    "/proc is not that of this PID namespace: what is told of processes is wrong (unshare --mount-proc)"
+                )
         return await self._supervise(config.processes, config.shutdown_timeout)
 
     async def _supervise(self, processes: Mapping[str, structs.Process], timeout: float | None) -> Ending:

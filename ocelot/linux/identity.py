@@ -38,6 +38,14 @@ def _in_first_namespace() -> bool:
     return os.stat("/proc/self/ns/pid").st_ino == PROC_PID_INIT_INO
 
 
+def proc_is_ours() -> bool:
+    """Whether /proc is there and numbers processes as kill(2) here does: a new PID namespace still has that of the one above it."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def require_machine(deed: str) -> None:
     """Raise :class:`OcelotError` unless this process is the init of the machine."""
     if identity() is not Identity.MACHINE:
