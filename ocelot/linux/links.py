@@ -24,10 +24,9 @@ def open_past_links(path: str, flags: int, mode: int = 0o600) -> int:
         except OSError as error:
             if error.errno != errno.ELOOP or not os.path.islink(path):
                 raise
-        target = _target(path)
-        if path.startswith("/proc/"):  # /dev/stdout ends there; the text of such a link is no path
+        if path.startswith("/proc/"):  # /dev/stdout ends there, where nobody puts links; and their text is no path
             return os.open(path, flags | os.O_CLOEXEC, mode)
-        path = os.path.join(os.path.dirname(path), target)
+        path = os.path.join(os.path.dirname(path), _target(path))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
