@@ -260,6 +260,24 @@ def test_a_child_that_is_stopped_before_it_became_the_program_is_not_waited_for(
         os.close(reader)
 
 
+def test_a_child_in_a_frozen_cgroup_is_not_waited_for(tmp_path):
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # should we wait after all
+        time.sleep(0.1)
+        (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+        signal.pause()
+    os.close(writer)
+    try:
+        with pytest.raises(ChildFailed, match="its cgroup is frozen"):
+            await_report(pid, reader, suspended=False, cgroup=str(tmp_path))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    finally:
+        os.close(reader)
+
+
 @pytest.mark.root
 def test_a_step_that_fails_in_the_child_is_named():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -108,7 +108,8 @@ def spawn(spec: SpawnSpec) -> int:
             pid, suspended = _fork_exec(spec, streams, sources, report, child_end)
         finally:
             os.close(child_end)
-        data = await_report(pid, report, suspended=suspended and (spec.session or spec.group))
+        cgroup = spec.privileges.cgroup if spec.privileges is not None else None
+        data = await_report(pid, report, suspended=suspended and (spec.session or spec.group), cgroup=cgroup)
     except OSError as error:
         # EAGAIN, ENOMEM: no process; EMFILE, ENFILE: no descriptors; ENOENT, EIO: no such terminal
         raise explain(spec.argv[0], _step_of(error), error.errno or 0, spec.working_directory) from error
@@ -334,18 +335,19 @@ def open_terminal(path: str) -> int:
     return fd
 
 
-def await_report(pid: int, report: int, *, suspended: bool) -> bytes:
+def await_report(pid: int, report: int, *, suspended: bool, cgroup: str | None = None) -> bytes:
     """What the child has written before it became the program. A child that nobody would know of is not left behind.
 
     ``suspended``: until now we were, by vfork(2), so all is there; but the kernel closes the child's end a little later, and to
     wait for that was a fifth of what a spawn takes. An emulator's vfork may be a mere fork: there the child, which begins
     by leaving our process group, has not got far yet.
 
-    From the change of user on, all that its user runs may send it signals: one that is stopped would hold us for ever, and is ended.
+    From the change of user on, all that its user runs may send it signals, and ``cgroup``, which it has entered, may be frozen: one
+    that is stopped would hold us for ever, and is ended.
     """
     try:
         if not suspended or os.getpgid(pid) != pid:
-            return _read_all(pid, report)
+            return _read_all(pid, report, cgroup)
         try:
             return os.read(report, 4096)
         except BlockingIOError:
@@ -357,14 +359,16 @@ def await_report(pid: int, report: int, *, suspended: bool) -> bytes:
         raise failed from error
 
 
-def _read_all(pid: int, fd: int) -> bytes:
-    """Until the child ``pid`` has closed its end. Raises SpawnError: it was stopped."""
+def _read_all(pid: int, fd: int, cgroup: str | None) -> bytes:
+    """Until the child ``pid`` has closed its end. Raises SpawnError: it was stopped, or ``cgroup`` is frozen."""
     news = select.poll()
     news.register(fd, select.POLLIN)
     data = b""
     while True:
         if not news.poll(LOOK * 1000):
             _refuse_stopped(pid)
+            if cgroup is not None:
+                _refuse_frozen(cgroup)
         elif chunk := os.read(fd, 4096):
             data += chunk
         else:
@@ -375,6 +379,12 @@ def _refuse_stopped(pid: int) -> None:
     with suppress(ChildProcessError):  # it has ended, as its end of the pipe will tell
         if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT):
             raise SpawnError("it was stopped before it became the program", hint="see what sends SIGSTOP to it")
+
+
+def _refuse_frozen(cgroup: str) -> None:
+    with suppress(OSError), open(f"{cgroup}/cgroup.events", "rb") as file:
+        if b"frozen 1" in file.read():
+            raise SpawnError("its cgroup is frozen", hint=f"thaw it: echo 0 > {cgroup}/cgroup.freeze")
 
 
 def _parse_report(data: bytes, spec: SpawnSpec) -> tuple[str, int]:
