@@ -265,16 +265,20 @@ def test_a_child_in_a_frozen_cgroup_is_not_waited_for(tmp_path):
     (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)  # should we wait after all
-        time.sleep(0.1)
-        (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
-        signal.pause()
+        try:
+            signal.alarm(30)  # should we wait after all
+            signal.pause()
+        finally:
+            os._exit(255)
     os.close(writer)
+    freezer = threading.Timer(0.1, (tmp_path / "cgroup.events").write_text, ("populated 1\nfrozen 1\n",))
+    freezer.start()
     try:
         with pytest.raises(ChildFailed, match="its cgroup is frozen"):
             await_report(pid, reader, suspended=False, cgroup=str(tmp_path))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     finally:
+        freezer.join()
         os.close(reader)
 
 
