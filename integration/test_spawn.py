@@ -282,6 +282,21 @@ def test_a_child_in_a_frozen_cgroup_is_not_waited_for(tmp_path):
         os.close(reader)
 
 
+def test_a_child_that_waits_for_its_program_is_not_waited_for_without_end():
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # should we wait after all
+        signal.pause()
+    os.close(writer)
+    try:
+        with pytest.raises(ChildFailed, match=r"it did not become the program within 0\.1s"):
+            await_report(pid, reader, suspended=False, longest=0.1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    finally:
+        os.close(reader)
+
+
 @pytest.mark.root
 def test_a_step_that_fails_in_the_child_is_named():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -23,6 +23,7 @@ import select
 import signal
 import sys
 import termios
+import time
 import warnings
 from _posixsubprocess import fork_exec
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 LOOK = 0.02
 """Seconds between two looks whether a child was stopped that does not become the program."""
+
+LONGEST = 30.0
+"""Seconds for a child to become the program, all of which nothing else happens in PID 1. What is known to be slow is started aside."""
 
 _NO_VFORK_SWITCH = sys.version_info >= (3, 14)  # CPython 3.14 took the last parameter, allow_vfork, away
 
@@ -335,19 +339,22 @@ def open_terminal(path: str) -> int:
     return fd
 
 
-def await_report(pid: int, report: int, *, suspended: bool, cgroup: str | None = None) -> bytes:
+def await_report(
+    pid: int, report: int, *, suspended: bool, cgroup: str | None = None, longest: float = LONGEST
+) -> bytes:
     """What the child has written before it became the program. A child that nobody would know of is not left behind.
 
     ``suspended``: until now we were, by vfork(2), so all is there; but the kernel closes the child's end a little later, and to
     wait for that was a fifth of what a spawn takes. An emulator's vfork may be a mere fork: there the child, which begins
     by leaving our process group, has not got far yet.
 
-    From the change of user on, all that its user runs may send it signals, and ``cgroup``, which it has entered, may be frozen: one
-    that is stopped would hold us for ever, and is ended.
+    From the change of user on, all that its user runs may send it signals, ``cgroup``, which it has entered, may be frozen, and the
+    program may be a link to a FUSE file system of its user: one that is stopped, or takes more than ``longest`` seconds, would
+    hold us for ever, and is ended.
     """
     try:
         if not suspended or os.getpgid(pid) != pid:
-            return _read_all(pid, report, cgroup)
+            return _read_all(pid, report, cgroup, longest)
         try:
             return os.read(report, 4096)
         except BlockingIOError:
@@ -359,13 +366,16 @@ def await_report(pid: int, report: int, *, suspended: bool, cgroup: str | None =
         raise failed from error
 
 
-def _read_all(pid: int, fd: int, cgroup: str | None) -> bytes:
-    """Until the child ``pid`` has closed its end. Raises SpawnError: it was stopped, or ``cgroup`` is frozen."""
+def _read_all(pid: int, fd: int, cgroup: str | None, longest: float) -> bytes:
+    """Until the child ``pid`` has closed its end. Raises SpawnError: it was stopped, ``cgroup`` is frozen, it takes too long."""
     news = select.poll()
     news.register(fd, select.POLLIN)
     data = b""
+    deadline = time.monotonic() + longest
     while True:
         if not news.poll(LOOK * 1000):
+            if time.monotonic() > deadline:
+                raise SpawnError(f"it did not become the program within {longest:g}s", hint="check the file system that it lies on")
             _refuse_stopped(pid)
             if cgroup is not None:
                 _refuse_frozen(cgroup)
