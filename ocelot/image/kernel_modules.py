@@ -188,4 +188,7 @@ def _module(path: str, *, keep: bool) -> bytes:
         return data
     from ocelot.image.compression import decompress_first
 
-    return decompress_first(data)[0]
+    try:
+        return decompress_first(data)[0]
+    except OcelotError as error:
+        raise OcelotError(f'cannot unpack the kernel module "{path}": {error.message}', hint=error.hint) from error

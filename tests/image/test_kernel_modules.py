@@ -112,3 +112,10 @@ def test_without_modules_dep_depmod_is_named(root: str) -> None:
 
 def test_aliases_with_patterns_are_left_out() -> None:
     assert parse_alias(ALIAS) == {"crypto-crc32c": ("crc32c_intel", "crc32c_generic")}
+
+
+def test_a_damaged_module_is_named(tree: Tree) -> None:
+    path = "kernel/fs/9p/9p.ko.xz"
+    Path(tree.folder, path).write_bytes(lzma.compress(b"module")[:-1])
+    with pytest.raises(OcelotError, match=rf'cannot unpack the kernel module ".*/{path}": .* ends early'):
+        list(entries(tree, [path]))
