@@ -102,7 +102,14 @@ def take_program(path: str, *, search: str | None = None, present: Container[str
     """
     with open(path, "rb") as opened:
         data = opened.read()
-    yield cpio.file(path.lstrip("/"), data, 0o755)
+    place = path
+    if data.startswith(b"\x7fELF"):
+        found = elf.read_elf(path)
+        if found.rpath or found.runpath:  # $ORIGIN in them is the folder that the program itself lies in
+            place = os.path.realpath(path)
+    yield cpio.file(place.lstrip("/"), data, 0o755)
+    if place != path:
+        yield cpio.link(path.lstrip("/"), place)
     if data.startswith(b"\x7fELF"):
         yield from take_libraries(path)
     elif data.startswith(b"#!"):
@@ -137,7 +144,7 @@ def take_libraries(path: str) -> Iterator[cpio.Entry]:
     home = next((os.path.dirname(entry.path) for entry in libraries if entry.name.startswith("libc.")), "/usr/lib")
     for entry in libraries:
         # where only the loader's cache leads, the image's loader, which has no cache, would not look
-        place = entry.path if entry.everywhere else os.path.join(home, entry.name)
+        place = os.path.normpath(entry.path) if entry.everywhere else os.path.join(home, entry.name)
         with open(entry.path, "rb") as opened:
             yield cpio.file(place.lstrip("/"), opened.read(), 0o755)
 
