@@ -18,6 +18,7 @@ import pytest
 
 from integration.lab import cache
 from ocelot.image import cpio
+from ocelot.image.elf import shared_libraries, tool
 from ocelot.image.initramfs import inspect
 from ocelot.image.runtime import PREFIX
 
@@ -126,8 +127,13 @@ def initramfs(ocelot: Ocelot, kept: Path, config: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(initramfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("unpacked")
-    for entry in inspect(str(initramfs)).entries:
+    return unpack(initramfs, tmp_path_factory.mktemp("unpacked"))
+
+
+def unpack(image: Path, root: Path) -> Path:
+    """The files of an initramfs, in the folder ``root``."""
+    root.mkdir(exist_ok=True)
+    for entry in inspect(str(image)).entries:
         place = root / entry.path
         if stat.S_ISDIR(entry.mode):
             place.mkdir(exist_ok=True)
@@ -246,6 +252,29 @@ def test_what_is_brought_may_be_a_script_a_tree_or_go_into_a_folder(ocelot: Ocel
     (tree / "hooks/setup").chmod(0o644)
     done = ocelot(*command)
     assert (done.returncode, "it is not executable" in done.stderr) == (1, True)
+
+
+@pytest.mark.root
+@ROOT
+def test_a_program_finds_libraries_beside_itself_also_behind_a_link(ocelot: Ocelot, kept: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for folder in ("bin", "lib"):
+        (home / folder).mkdir(parents=True)
+    program, link = home / "bin/program", home / "program"
+    shutil.copy(shutil.which("ls") or "/bin/ls", program)
+    needed = next(found for found in shared_libraries([str(program)]) if found.name.startswith("libselinux."))
+    shutil.copy(needed.path, home / "lib/libbeside.so")
+    patchelf = [tool("patchelf") or "patchelf", "--set-rpath", "$ORIGIN/../lib"]
+    subprocess.run([*patchelf, "--replace-needed", needed.name, "libbeside.so", program], check=True)
+    link.symlink_to("bin/program")
+    (tmp_path / "b.yaml").write_text(f"postSwitch: {{handoff: {{mode: exec, program: {link}}}}}\n")
+    build = ["initramfs", "build", "-f", tmp_path / "b.yaml", "-o", tmp_path / "image", "--cache", kept]
+    done = ocelot(*build, "--compress", "none")
+    assert done.returncode == 0, done.stderr
+    root = unpack(tmp_path / "image", tmp_path / "root")
+    command = ["unshare", "--pid", "--fork", "--kill-child", f"--mount-proc={root}/proc", "chroot", root, link, "/"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "sysroot" in done.stdout) == (0, True), done.stderr
 
 
 LATER = """
@@ -442,13 +471,60 @@ def test_the_runtime_is_small(runtime: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(ocelot: Ocelot, runtime: Path) -> None:
-    done = ocelot("runtime", "build", runtime)
-    assert (done.returncode, "not empty" in done.stderr) == (1, True)
+    for folder in (runtime, runtime / "bin/ocelot", ""):
+        done = ocelot("runtime", "build", folder)
+        assert (done.returncode, f'in "{folder}": it is no empty folder' in done.stderr) == (1, True)
 
 
-def test_a_relative_prefix_is_refused(ocelot: Ocelot, tmp_path: Path) -> None:
-    done = ocelot("runtime", "build", tmp_path / "r", "--prefix", "usr/lib")
-    assert (done.returncode, "absolute" in done.stderr) == (1, True)
+@pytest.mark.parametrize(
+    ("prefix", "hint"),
+    [
+        ("usr/lib", "absolute path"),
+        ("/", "a folder of its own"),
+        ("/a b", "no blanks"),
+        ("/a:b", "no colons"),
+        ("/$ORIGIN", "no dollar signs"),
+        ("/a\nb", "no blanks"),
+        ("/\udcff", "no blanks"),
+        (f"/{'x' * 238}", "may have 256 bytes"),
+    ],
+)
+def test_a_prefix_that_neither_scripts_nor_the_loader_can_name_is_refused(
+    ocelot: Ocelot, tmp_path: Path, prefix: str, hint: str
+) -> None:
+    done = ocelot("runtime", "build", tmp_path / "r", "--prefix", prefix)
+    assert (done.returncode, hint in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.root
+@ROOT
+def test_a_cache_that_cannot_be_written_and_a_folder_where_nothing_may_be_run_are_told_in_a_line(
+    checkout: Path, config: Path, tmp_path: Path
+) -> None:
+    def build(options: str, *arguments: str | Path) -> list[str]:
+        words = [sys.executable, "-m", "ocelot", *arguments]
+        mount = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", mount, "sh", options, tmp_path / "tmp", *words],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(checkout), "TMPDIR": str(tmp_path / "tmp")},
+        )
+        assert done.returncode == 1
+        return done.stderr.splitlines()
+
+    (tmp_path / "tmp").mkdir()
+    cache, image = tmp_path / "tmp/cache", tmp_path / "image"
+    lines = build("ro", "runtime", "build", tmp_path / "r", "--cache", cache)
+    assert lines == [
+        f'ocelot: cannot make the base of a runtime in "{cache}": Read-only file system: "{cache}"',
+        "  hint: see --cache and --no-cache",
+    ]
+    lines = build("noexec", "initramfs", "build", "-f", config, "-o", image, "--no-cache")
+    assert (len(lines), "failed to map segment" in lines[0], "noexec" in lines[1]) == (2, True, True), lines
 
 
 def test_an_installed_ocelot_builds_it_too(checkout: Path, tmp_path: Path) -> None:

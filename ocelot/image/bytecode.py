@@ -58,7 +58,7 @@ def main() -> None:
             with open(destination, "wb") as file:
                 file.write(compile_file(source, filename, docstrings=docstrings))
         except OSError as error:
-            sys.exit(f"{os.strerror(error.errno or 0)}: {error.filename or destination}")
+            sys.exit(f"{os.strerror(error.errno or 0)}: {os.path.abspath(error.filename or destination)}")
 
 
 if __name__ == "__main__":

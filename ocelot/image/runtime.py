@@ -26,7 +26,7 @@ from importlib.machinery import FrozenImporter
 
 import ocelot
 from ocelot import bundle
-from ocelot.errors import OcelotError
+from ocelot.errors import OcelotError, describe
 from ocelot.image import elf
 from ocelot.image.closure import Module, closure, imports_of, submodules
 
@@ -35,6 +35,9 @@ PREFIX = "/run/ocelot/runtime"
 
 FLAGS = "-ISB"
 """No environment, no user's or system's site folder, nothing written. One word: a shebang takes one argument."""
+
+FIRST_LINE = 256
+"""How much of a script the kernel looks at for its interpreter, in bytes."""
 
 OWN = ("ocelot", "bootstrap", "supervisor")
 _DESCRIBED = ("ocelot.config", "ocelot.wire")
@@ -127,10 +130,12 @@ def build_runtime(
     ``cache`` is a folder for the layer that rarely changes; None keeps nothing. ``say`` is told what is going on.
     Raises OcelotError if ``destination`` is in use, a module or library is missing, or a tool fails.
     """
-    if not os.path.isabs(prefix):
-        raise OcelotError(f'cannot build a runtime for "{prefix}"', hint="the prefix is an absolute path")
-    if os.path.exists(destination) and os.listdir(destination):
-        raise OcelotError(f'cannot build a runtime in "{destination}": it is not empty', hint="name a new folder")
+    _check_prefix(prefix)
+    if not destination or (os.path.lexists(destination) and not _is_empty_folder(destination)):
+        raise OcelotError(
+            f'cannot build a runtime in "{destination}": it is no empty folder',
+            hint="name a new folder, or an empty one",
+        )
     with ExitStack() as undo:
         scratch = undo.enter_context(tempfile.TemporaryDirectory(prefix="ocelot-runtime-"))
         undone = undo.enter_context(ExitStack())
@@ -149,6 +154,23 @@ def build_runtime(
         folder_size(destination),
         elf.tool("strip") is not None,
     )
+
+
+def _check_prefix(prefix: str) -> None:
+    """OcelotError unless scripts can name an interpreter there (execve(2)), and the loader a folder (ld.so(8))."""
+    if not prefix.isprintable() or set(" :$").intersection(prefix):
+        hint = "it may hold no blanks, no colons and no dollar signs"
+    elif not os.path.isabs(prefix) or not prefix.strip("/"):
+        hint = "the prefix is an absolute path to a folder of its own"
+    elif len(os.fsencode(shebang(prefix))) > FIRST_LINE:
+        hint = f"name a shorter one: the first line of a script may have {FIRST_LINE} bytes"
+    else:
+        return
+    raise OcelotError(f'cannot build a runtime for "{prefix}"', hint=hint)
+
+
+def _is_empty_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.listdir(path)
 
 
 def library(folder: str) -> str:
@@ -205,19 +227,22 @@ def _stand_ins(*, tls: bool) -> dict[str, str]:
 
 def base_layer(prefix: str, cache: str, say: Callable[[str], None], *, tls: bool = False) -> str:
     """The folder of the base layer for ``prefix``, made in ``cache`` if it is not there yet."""
-    os.makedirs(cache, exist_ok=True)
     key = _base_key(prefix, tls=tls)
     layer = os.path.join(cache, f"base-{key}")
     if os.path.isdir(layer):
         return layer
     say("collecting the interpreter and its libraries")
-    unfinished = tempfile.mkdtemp(prefix=f"base-{key}-", dir=cache)
+    unfinished = ""
     try:
+        os.makedirs(cache, exist_ok=True)
+        unfinished = tempfile.mkdtemp(prefix=f"base-{key}-", dir=cache)
         _make_base(unfinished, prefix, tls=tls)
         os.rename(unfinished, layer)
-    except OSError:
+    except OSError as error:
         if not os.path.isdir(layer):  # else somebody else was faster
-            raise
+            raise OcelotError(
+                f'cannot make the base of a runtime in "{cache}": {describe(error)}', hint="see --cache and --no-cache"
+            ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return layer
@@ -319,6 +344,9 @@ def add_bundle(folder: str, layers: Sequence[str], prefix: str) -> None:
         check=False,
         env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "LC_ALL": "C"},
     )
+    if "failed to map segment" in result.stderr:  # the loader's words
+        hint = f'is "{folder}" on a file system with noexec? TMPDIR names another for what is built on the way'
+        raise OcelotError(f"cannot rehearse the imports of a boot: {result.stderr.splitlines()[-1]}", hint=hint)
     if result.returncode:
         raise OcelotError(f"cannot rehearse the imports of a boot: {result.stderr.strip()}")
 
