@@ -155,7 +155,7 @@ def _take_interpreter(path: str, data: bytes, search: str | None, present: Conta
         raise OcelotError(f'cannot take "{path}" in: its first line names no interpreter')
     named = [words[0]]
     if os.path.basename(words[0]) == "env":
-        named += [word for word in words[1:] if not word.startswith("-") and "=" not in word][:1]
+        named += _started_by_env(words[1:])
     for name in named:
         if any(place in present for place in places(name, search)):
             continue
@@ -169,3 +169,15 @@ def _take_interpreter(path: str, data: bytes, search: str | None, present: Conta
         if found is None:
             raise OcelotError(f'cannot take "{path}" in: its interpreter "{name}" is not on this machine')
         yield from take_program(found, search=search, present=present)
+
+
+def _started_by_env(arguments: Sequence[str]) -> list[str]:
+    """The program that env(1) starts with these arguments, if they name one."""
+    words = iter(arguments)
+    for word in words:
+        word = word.removeprefix("--split-string=").removeprefix("-S")
+        if word in ("-u", "--unset", "-C", "--chdir"):
+            next(words, None)
+        elif word and not word.startswith("-") and "=" not in word:
+            return [word]
+    return []

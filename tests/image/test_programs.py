@@ -76,6 +76,13 @@ def test_a_script_that_was_brought_comes_with_its_interpreter() -> None:
     assert completed(b"#!/usr/bin/env tool\n", "/usr/bin/env", "/usr/sbin/tool") == []
 
 
+@pytest.mark.parametrize(
+    "line", ["env -S sh -e", "env -Ssh -e", "env -S -i A=1 sh", "env -S -u NAME -C / sh", "env --split-string=sh -e"]
+)
+def test_what_env_starts_is_the_interpreter(line: str) -> None:
+    assert completed(f"#!/usr/bin/{line}\n".encode(), "/usr/bin/env")[0].endswith("/sh")
+
+
 def test_a_program_that_was_brought_comes_with_libraries_and_one_of_another_c_library_as_it_is() -> None:
     with open("/bin/sh", "rb") as file:
         program = file.read()
