@@ -72,10 +72,13 @@ def automatic_verb() -> PowerVerb:
 
 
 def can_power_off(*, sysfs: str = "/sys", machine: str | None = None) -> bool:
-    """Whether the machine can cut its own power. A PC without ACPI cannot; other architectures ask their firmware."""
+    """Whether the machine can cut its own power. A PC without ACPI cannot; other architectures ask their firmware.
+
+    Where nothing tells, as without /sys, it is taken to be able to.
+    """
     if (machine or os.uname().machine) not in ("x86_64", "i686", "i386"):
         return True
-    return os.path.isdir(f"{sysfs}/firmware/acpi")
+    return not os.path.isdir(f"{sysfs}/firmware") or os.path.isdir(f"{sysfs}/firmware/acpi")
 
 
 def power(verb: PowerVerb) -> None:

@@ -40,4 +40,5 @@ async def fail(life: Life, error: Exception) -> Ending:
         await life.supervisor.stop_all(Cause.SHUTDOWN, reason=ending.reason)
     await report(life, ending)
     verb = await rescue.run(policy, life.machine, life.tty(), life.requested)
-    return replace(ending, verb=verb or chosen_verb(life))
+    life.verb = verb or life.verb
+    return replace(ending, verb=chosen_verb(life))

@@ -59,7 +59,9 @@ def test_kernel_threads_zombies_and_ourselves_are_not_waited_for(tmp_path: Path)
 
 
 def test_a_pc_without_acpi_cannot_power_off(tmp_path: Path) -> None:
+    assert shutdown.can_power_off(sysfs=str(tmp_path), machine="x86_64")  # nothing is mounted there
+    (tmp_path / "firmware").mkdir()
     assert not shutdown.can_power_off(sysfs=str(tmp_path), machine="x86_64")
     assert shutdown.can_power_off(sysfs=str(tmp_path), machine="aarch64")
-    (tmp_path / "firmware" / "acpi").mkdir(parents=True)
+    (tmp_path / "firmware" / "acpi").mkdir()
     assert shutdown.can_power_off(sysfs=str(tmp_path), machine="x86_64")
