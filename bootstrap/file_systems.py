@@ -63,13 +63,25 @@ _LOOP_CLR_FD = 0x4C01  # linux/loop.h
 _ROUNDS = 5
 
 
-def swaps(path: str = "/proc/swaps") -> list[str]:
-    """What the kernel swaps to (proc(5)); it escapes white space in names."""
+def swaps(path: str = "/proc/swaps", *, meminfo: str = "/proc/meminfo") -> list[str]:
+    """What the kernel swaps to, as far as memory has room for what is in it (proc(5)).
+
+    A swapoff(2) that memory does not suffice for is a kernel panic: beside us nobody is left whom the kernel could kill. The
+    room is the kernel's estimate, so that half of it must do.
+    """
+    found = []
     try:
+        with open(meminfo, encoding="ascii") as file:
+            room = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")) // 2
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return [line.split()[0].replace("\\040", " ") for line in file.readlines()[1:] if line.strip()]
-    except OSError:
+            for line in file.readlines()[1:]:
+                name, _, _, used, _ = line.split()
+                if int(used) <= room:
+                    room -= int(used)
+                    found.append(name.replace("\\040", " "))  # white space is escaped
+    except (OSError, StopIteration):
         return []
+    return found
 
 
 def loops(*, sysfs: str = "/sys", dev: str = "/dev") -> list[str]:
@@ -107,19 +119,19 @@ def _keeps_data(mount: MountInfo) -> bool:
 
 
 async def settle(timeout: float, ground: Ground | None = None) -> list[str]:
-    """Swap off, sync, unmount or make read-only, within ``timeout`` seconds. Returns what is still writable.
+    """Sync, unmount or make read-only, swap off, within ``timeout`` seconds. Returns what is still writable.
 
     Raises OcelotError where ``ground`` must not be touched: by default, in anything but the init of the machine.
     """
     ground = ground or Ground()
     ground.guard("unmount file systems")
     with trio.move_on_after(timeout):
-        for path in ground.swaps():
-            await _within(CALL_WITHIN, syscalls.swapoff, path)
         await _within(timeout / 2, os.sync)
         left = order(ground.mounts())
         for _ in range(_ROUNDS):
             left, progress = await _round(left, ground)
+            for path in ground.swaps():  # by now what lay in a tmpfs needs no memory any more
+                progress |= await _within(CALL_WITHIN, syscalls.swapoff, path) is None
             if not left or not progress:
                 break
     return still_writable(ground.mounts)

@@ -35,11 +35,17 @@ def test_only_file_systems_that_keep_data_here_and_can_be_written_are_a_worry() 
     assert sorted(file_systems.still_writable(lambda: mountinfo.parse(TABLE))) == ["/", "/data"]
 
 
-def test_swap_names_with_spaces(tmp_path: Path) -> None:
+def test_swap_is_switched_off_as_far_as_memory_has_room_for_it(tmp_path: Path) -> None:
     path = tmp_path / "swaps"
-    path.write_text("Filename\tType\tSize\n/dev/vda5 partition 1 0 -2\n/swap\\040file file 2 0 -3\n")
-    assert file_systems.swaps(str(path)) == ["/dev/vda5", "/swap file"]
-    assert file_systems.swaps(str(tmp_path / "none")) == []
+    path.write_text(
+        "Filename\tType\tSize\tUsed\tPriority\n"
+        "/dev/vda5 partition 900 30 -2\n/dev/vda6 partition 900 21 -3\n/swap\\040file file 900 20 -4\n"
+    )
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 200 kB\nMemFree: 90 kB\nMemAvailable: 100 kB\n")
+    assert file_systems.swaps(str(path), meminfo=str(meminfo)) == ["/dev/vda5", "/swap file"]
+    assert file_systems.swaps(str(tmp_path / "none"), meminfo=str(meminfo)) == []
+    assert file_systems.swaps(str(path), meminfo=str(tmp_path / "none")) == []
 
 
 def make_process(proc: Path, pid: int, name: str, state: str, flags: int) -> None:
