@@ -20,13 +20,25 @@ from bootstrap.steps import RUNTIME, Machine, Step
 from ocelot.config.structs import OnFailure
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
-from ocelot.linux.identity import Identity
+from ocelot.linux.identity import Identity, identity
 from ocelot.linux.inherited import TOOLS
 
 _SAFE = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _NO_DEVICES = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 _ASIDE = "/.ocelot-run"
+
+
+def in_memory(options: str) -> str:
+    """Options of a tmpfs of ours: on a machine at most half of what is free may lie in it.
+
+    The kernel's own limit is half of all memory, and a small guest has less left: a full /tmp would leave nothing to PID 1,
+    whom the kernel cannot kill for it, and panics.
+    """
+    if identity() is not Identity.MACHINE:
+        return options
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{options},size={free // 2048}k"
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,8 @@ class Api:
         return f"mount {self.target}"
 
     def describe(self) -> str:
-        return f"mount {self.fstype} on {self.target}" + (f", options {self.data}" if self.data else "")
+        limit = ", on a machine with at most half of what is free" if self.fstype == "tmpfs" else ""
+        return f"mount {self.fstype} on {self.target}" + (f", options {self.data}" if self.data else "") + limit
 
     async def apply(self, machine: Machine) -> None:
         self.mount(machine)
@@ -56,8 +69,9 @@ class Api:
         if is_mount(target) or (machine.identity is not Identity.MACHINE and _holds_something(target)):
             return
         _make_mount_point(target)
+        data = in_memory(self.data) if self.fstype == "tmpfs" else self.data
         try:
-            syscalls.mount(self.fstype, target, self.fstype, self.flags, self.data or None)
+            syscalls.mount(self.fstype, target, self.fstype, self.flags, data or None)
         except OSError as error:
             if error.errno == errno.EPERM and machine.identity is Identity.CONTAINER:
                 machine.info(f"left {self.target} as it is: mounting is not permitted in this container")
@@ -74,7 +88,7 @@ class Run:
     timeout: float | None = None
 
     def describe(self) -> str:
-        return f"mount tmpfs on /run, options mode=755; {RUNTIME} stays where it is"
+        return f"mount tmpfs on /run, options mode=755, on a machine with at most half of what is free; {RUNTIME} stays where it is"
 
     async def apply(self, machine: Machine) -> None:
         self.mount(machine)
@@ -94,7 +108,7 @@ class Run:
 def carry_runtime(runtime: str, run: str, aside: str) -> None:
     """Make ``run`` a tmpfs in which ``runtime``, a folder below it, is still at the same path."""
     os.makedirs(aside, exist_ok=True)
-    syscalls.mount("tmpfs", aside, "tmpfs", _NO_DEVICES, "mode=755")
+    syscalls.mount("tmpfs", aside, "tmpfs", _NO_DEVICES, in_memory("mode=755"))
     inside = aside + runtime.removeprefix(run)
     os.makedirs(inside)
     syscalls.mount(runtime, inside, None, syscalls.MS_BIND)

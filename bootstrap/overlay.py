@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
+from bootstrap.kernel_filesystems import in_memory
 from ocelot.errors import OcelotError
 from ocelot.linux import syscalls
 
@@ -50,7 +51,7 @@ def prepare(source: str, *, directory: str = LAYERS) -> Layers:
         number += 1
         base = f"{folder}-{number}"
     os.makedirs(base, exist_ok=True)
-    syscalls.mount("overlayfs", base, "tmpfs", 0, "mode=755")
+    syscalls.mount("overlayfs", base, "tmpfs", 0, in_memory("mode=755"))
     layers = Layers(base)
     for path in (layers.lower, layers.upper, layers.work):
         os.mkdir(path)

@@ -106,6 +106,9 @@ def test_128_mib_are_enough(lab: Lab) -> None:
     vm = lab.boot(NINE_P + SHELL, devices=[NineP(lab.busybox())], hardware=Hardware(memory=128))
     vm.expect(r"^[/~] # ")
     assert "Mem:" in vm.run("free -m")
+    # When one of them is full there must be memory left for PID 1, or the kernel panics
+    for folder in ("/run", "/dev/shm", "/tmp"):
+        assert "No space left" in vm.run(f"rm -f /run/full /dev/shm/full; dd if=/dev/zero of={folder}/full bs=64k")
     vm.send("exit\n")
     assert vm.wait().status == 0
 
