@@ -33,6 +33,9 @@ COMMANDS = {
     PowerVerb.HALT: syscalls.RB_HALT_SYSTEM,
 }
 
+PATIENCE = 10.0
+"""Seconds that a shutdown may take beyond ``shutdown.timeout``, to tell the host and the console, before it counts as hanging."""
+
 _PF_KTHREAD = 0x00200000  # linux/sched.h
 _EMERGENCY_FILES = 10.0
 
@@ -88,6 +91,26 @@ def power(verb: PowerVerb) -> None:
         syscalls.reboot(COMMANDS[verb])
     except OSError as error:
         log.error(f"cannot {verb.value}: {describe(error)}")
+
+
+def power_in_any_case(verb: PowerVerb, seconds: float, *, act: Callable[[PowerVerb], None] = power) -> None:
+    """Do without the rest of a shutdown that is not over after ``seconds``. Raises OcelotError unless this is the init of the machine.
+
+    From a thread, which asks for no path: where the server of the root file system is dead, each one hangs, also those below
+    /proc and /sys, whose mount points lie there.
+    """
+    require_machine(verb.value)
+
+    def wait() -> None:
+        time.sleep(seconds)
+        try:
+            log.error(
+                f"the shutdown hangs, as on a file system whose server is dead: {verb.value} without the rest of it"
+            )
+        finally:
+            act(verb)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 async def end_others(timeout: float, *, hurried: Callable[[], bool] = _never) -> list[int]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -261,6 +263,20 @@ held.close(); run("umount", mine)
         str(disk),
     )
     assert result == {"writable": [True]}
+
+
+def test_a_main_thread_that_hangs_does_not_keep_the_machine_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the console cannot be written to any more."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("not from this thread")
+
+    done: queue.SimpleQueue[PowerVerb] = queue.SimpleQueue()
+    monkeypatch.setattr(shutdown, "require_machine", lambda _: None)
+    monkeypatch.setattr(shutdown.log, "error", broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    shutdown.power_in_any_case(PowerVerb.REBOOT, 0.0, act=done.put)
+    assert done.get(timeout=10) is PowerVerb.REBOOT
 
 
 def test_without_trio_everything_in_a_container_is_ended_and_the_status_is_returned() -> None:

@@ -41,6 +41,7 @@ async def go_down(life: Life, ending: Ending) -> None:
         log.info(f"going down: {ending.reason}")
     life.phase = "shutdown"
     if life.who is Identity.MACHINE:
+        shutdown.power_in_any_case(ending.verb, life.config.shutdown.timeout + shutdown.PATIENCE)
         await report(life, ending)
     try:
         await _end_others(life, failed)
