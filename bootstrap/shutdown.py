@@ -21,6 +21,7 @@ from ocelot.errors import describe
 from ocelot.linux import syscalls
 from ocelot.linux.descriptors import Writer
 from ocelot.linux.identity import Identity, identity, proc_is_ours, require_machine, require_pid1
+from ocelot.linux.threads import make_sure_of_room
 from ocelot.states import PowerVerb
 from ocelot.wire.protocol import ExitReport
 
@@ -97,7 +98,7 @@ def power_in_any_case(verb: PowerVerb, seconds: float, *, act: Callable[[PowerVe
     """Do without the rest of a shutdown that is not over after ``seconds``. Raises OcelotError unless this is the init of the machine.
 
     From a thread, which asks for no path: where the server of the root file system is dead, each one hangs, also those below
-    /proc and /sys, whose mount points lie there.
+    /proc and /sys, whose mount points lie there. Where there is no memory for a thread the shutdown goes without.
     """
     require_machine(verb.value)
 
@@ -110,7 +111,11 @@ def power_in_any_case(verb: PowerVerb, seconds: float, *, act: Callable[[PowerVe
         finally:
             act(verb)
 
-    threading.Thread(target=wait, daemon=True).start()
+    try:
+        make_sure_of_room()
+        threading.Thread(target=wait, daemon=True).start()
+    except (OSError, RuntimeError) as error:
+        log.warn(f"nobody will end a shutdown that hangs: {describe(error)}")
 
 
 async def end_others(timeout: float, *, hurried: Callable[[], bool] = _never) -> list[int]:

@@ -375,7 +375,9 @@ def _read_all(pid: int, fd: int, cgroup: str | None, longest: float) -> bytes:
     while True:
         if not news.poll(LOOK * 1000):
             if time.monotonic() > deadline:
-                raise SpawnError(f"it did not become the program within {longest:g}s", hint="check the file system that it lies on")
+                raise SpawnError(
+                    f"it did not become the program within {longest:g}s", hint="check the file system that it lies on"
+                )
             _refuse_stopped(pid)
             if cgroup is not None:
                 _refuse_frozen(cgroup)
