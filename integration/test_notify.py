@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -242,6 +243,22 @@ class Silent:
     def look(self) -> None:
         for ready in self.ready.values():
             ready()
+
+
+def test_others_reach_the_socket_whatever_our_umask_is(tmp_path: Path) -> None:
+    async def main() -> list[int]:
+        folder = tmp_path / "new" / "notify"
+        said = Notifications("p", structs.Notify(type="systemd"), Silent(), lambda: None, folder=str(folder))
+        before = os.umask(0o077)
+        try:
+            address = said.handles().environment["NOTIFY_SOCKET"]
+        finally:
+            os.umask(before)
+        modes = [stat.S_IMODE(os.stat(path).st_mode) for path in (folder.parent, folder, address)]
+        said.close()
+        return modes
+
+    assert trio.run(main) == [0o755, 0o755, 0o666]
 
 
 @pytest.mark.parametrize("folder", ["notify", "/proc/nowhere"])

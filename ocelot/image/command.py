@@ -77,7 +77,7 @@ def _add_build(verbs: Commands) -> None:
         action="append",
         default=[],
         metavar="SRC[:DEST]",
-        help="take in a file or folder (a folder to / goes on top of all); of a program its libraries too. May be repeated",
+        help="take in a file or folder (a folder to / goes on top of all); of a program its libraries too; modes become 0755 or 0644. May be repeated",
     )
     build.add_argument("--compress", choices=COMPRESSIONS, default="zstd", help="how it is compressed (zstd)")
     build.add_argument(

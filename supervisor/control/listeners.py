@@ -13,6 +13,7 @@ import stat
 from contextlib import suppress
 
 from ocelot.errors import ControlError, describe
+from ocelot.linux.folders import make_open
 from ocelot.linux.links import held, held_socket
 
 BACKLOG = 128
@@ -30,7 +31,7 @@ def listen_unix(path: str, mode: int, gid: int = -1) -> socket.socket:
             kind="socket",
         )
     try:
-        _make_folder(os.path.dirname(path))
+        make_open(os.path.dirname(path))
         _refuse_taken(path)
         return _bind_unix(path, mode, gid)
     except OSError as error:
@@ -80,14 +81,6 @@ def restrict(path: str, mode: int, gid: int, mine: tuple[int, int]) -> None:
         except OSError:
             os.chmod(same, before)
             raise
-
-
-def _make_folder(folder: str) -> None:
-    if folder and not os.path.isdir(folder):
-        _make_folder(os.path.dirname(folder))
-        with suppress(FileExistsError):
-            os.mkdir(folder)
-            os.chmod(folder, 0o755)  # whatever the umask is
 
 
 def _refuse_taken(path: str) -> None:

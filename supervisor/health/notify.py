@@ -20,6 +20,7 @@ import trio
 
 from ocelot.config import structs
 from ocelot.errors import describe
+from ocelot.linux.folders import make_open
 from ocelot.wire.protocol import NotifyStatus
 from supervisor.children.senders import Membership, may_speak_once_gone, membership
 from supervisor.health.said import Reload, Said, parse
@@ -193,7 +194,7 @@ class Notifications(Said):
             word = "".join(c for c in self.name if c.isascii() and (c.isalnum() or c in "-_."))[:40]
             own = f"{word}.{os.urandom(6).hex()}"
             try:
-                os.makedirs(self._folder, exist_ok=True)
+                make_open(self._folder)
                 sock.bind(f"{self._folder}/{own}")
                 self._path = self._address = f"{self._folder}/{own}"
                 os.chmod(self._path, 0o666)  # whoever the process may have become; see who sent instead
