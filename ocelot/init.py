@@ -17,6 +17,7 @@ BORN = time.monotonic()
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from ocelot.life.ending import Ending
@@ -30,33 +31,38 @@ def init() -> NoReturn:
 
 def bootstrap(file: str | None, *, in_place: bool = False, called_by_kernel: bool = False, trial: bool = False) -> int:
     """Boot from ``file`` (None: search), supervise, go down. Returns an exit status, but never in a machine's init."""
-    try:
-        _never_interrupted()
+
+    def story() -> Ending:
         with _undisturbed():
             from ocelot import beginning
 
             beginning.import_boot()
-        ending = beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
-    except BaseException as error:
-        if os.getpid() != 1 or not is_machine():
-            raise
-        ending = None
-        _last_words(error)
-    return _end(ending)
+        return beginning.boot(file, in_place=in_place, called_by_kernel=called_by_kernel, trial=trial, born=BORN)
+
+    return _framed(story)
 
 
 def supervise(file: str, *, socket: str | None = None) -> int:
     """Supervise the processes of ``file`` until they end; returns the exit status."""
-    try:
-        _never_interrupted()
+
+    def story() -> Ending:
         with _undisturbed():
             from ocelot import beginning
 
-        ending = beginning.supervise(file, socket=socket)
+        return beginning.supervise(file, socket=socket)
+
+    return _framed(story)
+
+
+def _framed(story: Callable[[], Ending]) -> int:
+    """The exit status of ``story``. Of a machine's init nothing gets out, whatever it raises: that would be a kernel panic."""
+    ending = None
+    try:
+        _never_interrupted()
+        ending = story()
     except BaseException as error:
         if os.getpid() != 1 or not is_machine():
             raise
-        ending = None
         _last_words(error)
     return _end(ending)
 
