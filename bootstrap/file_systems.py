@@ -79,7 +79,7 @@ def swaps(path: str = "/proc/swaps", *, meminfo: str = "/proc/meminfo") -> list[
                 if int(used) <= room:
                     room -= int(used)
                     found.append(name.replace("\\040", " "))  # white space is escaped
-    except (OSError, StopIteration):
+    except (OSError, ValueError, StopIteration):  # nothing that it says may keep the machine from going down
         return []
     return found
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ocelot import __version__
 from ocelot.errors import OcelotError, UsageError, describe, no_command
-from ocelot.verbs.terminal import tolerate
 
 if TYPE_CHECKING:
     import argparse
@@ -53,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise no_command("ocelot", arguments, _COMMANDS)
         arguments = _with_default_command(arguments)
         if only != "entry" and arguments[1:2] != ["run"]:  # these pass their streams on as they are
+            from ocelot.verbs.terminal import tolerate
+
             tolerate()
         options = parser(only, images=only in _IMAGES).parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run

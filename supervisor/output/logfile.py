@@ -218,7 +218,7 @@ class LogFile:
         taken = 0
         try:
             taken = os.write(self._fd, data)
-            while taken < len(data):  # it says why only to the write after the one that it has cut short
+            if taken < len(data):  # the kernel says why only to the write after the one that it has cut short
                 taken += os.write(self._fd, data[taken:])
         except OSError as error:
             if error.errno in _FULL:

@@ -46,6 +46,8 @@ def test_swap_is_switched_off_as_far_as_memory_has_room_for_it(tmp_path: Path) -
     assert file_systems.swaps(str(path), meminfo=str(meminfo)) == ["/dev/vda5", "/swap file"]
     assert file_systems.swaps(str(tmp_path / "none"), meminfo=str(meminfo)) == []
     assert file_systems.swaps(str(path), meminfo=str(tmp_path / "none")) == []
+    path.write_text("Filename\tType\tSize\tUsed\tPriority\nsomething else\n")
+    assert file_systems.swaps(str(path), meminfo=str(meminfo)) == []
 
 
 def make_process(proc: Path, pid: int, name: str, state: str, flags: int) -> None:
